@@ -1,0 +1,1 @@
+"""Engineers' measurements, side by side with peers; never installed."""

@@ -1,0 +1,1 @@
+"""Digital patients with known truth, and lesions put into any volume: for demo, tests and benchmarks."""

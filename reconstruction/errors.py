@@ -1,0 +1,47 @@
+"""What can go wrong between instances and a volume."""
+
+from dataclasses import dataclass
+
+
+class ReconstructionError(Exception):
+    """Base of everything this package raises on purpose; its text can be shown to a radiologist."""
+
+
+@dataclass(eq=False)
+class NotAVolume(ReconstructionError):
+    """Slices that cannot form a volume; ``reason`` is what a Report shows as NOT ANALYSED."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
+class UnreadablePixels(ReconstructionError):
+    """Pixel data that cannot be decoded, or not to the size its header announces."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
+class NotDicom(ReconstructionError):
+    """Bytes that hold no DICOM data set we can read."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
+class RenderingUnavailable(ReconstructionError):
+    """This system cannot render in 3D; ``reason`` says what is missing and the remedy."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
