@@ -90,30 +90,34 @@ class _Table(BaseModel):
 class Listener(_Table):
     """Where scanners and the PACS send to."""
 
-    ae_title: _AeTitle = Field("CTRIAGE", description=_AE_TITLE)
-    host: str = Field("127.0.0.1", min_length=1, description='an address of this machine, "0.0.0.0" for all of them')
-    port: _Port = Field(11112, description=_PORT)
+    ae_title: _AeTitle = Field(default="CTRIAGE", description=_AE_TITLE)
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description='an address of this machine, "0.0.0.0" for all of them'
+    )
+    port: _Port = Field(default=11112, description=_PORT)
 
 
 class Arrival(_Table):
     """When a series counts as complete."""
 
-    quiet_s: float = Field(60.0, gt=0, le=86400, description="seconds without a new image, more than 0 and up to 86400")
+    quiet_s: float = Field(
+        default=60.0, gt=0, le=86400, description="seconds without a new image, more than 0 and up to 86400"
+    )
 
 
 class Workers(_Table):
     """How much of the machine is used."""
 
-    processes: int = Field(2, ge=1, le=256, description="worker processes, 1 to 256")
-    memory_mb: int = Field(0, ge=0, description="megabytes all jobs together may use, 0: from the machine")
+    processes: int = Field(default=2, ge=1, le=256, description="worker processes, 1 to 256")
+    memory_mb: int = Field(default=0, ge=0, description="megabytes all jobs together may use, 0: from the machine")
 
 
 class Outputs(_Table):
     """Which pictures are made beside the flags."""
 
     mpr: bool = Field(default=True, description="true or false: coronal and sagittal series")
-    mpr_thickness_mm: float = Field(3.0, gt=0, le=100, description="millimetres, more than 0 and up to 100")
-    mpr_step_mm: float = Field(3.0, gt=0, le=100, description="millimetres, more than 0 and up to 100")
+    mpr_thickness_mm: float = Field(default=3.0, gt=0, le=100, description="millimetres, more than 0 and up to 100")
+    mpr_step_mm: float = Field(default=3.0, gt=0, le=100, description="millimetres, more than 0 and up to 100")
     mip: bool = Field(default=True, description="true or false: maximum intensity projections")
     render: bool = Field(default=True, description="true or false: 3D renderings of the bone")
 
@@ -122,7 +126,7 @@ class Detectors(_Table):
     """Which detectors look; nothing is switched on by being installed."""
 
     enabled: tuple[str, ...] = Field(
-        ("hemorrhage", "skull_fracture"), description="a list of names of installed detectors"
+        default=("hemorrhage", "skull_fracture"), description="a list of names of installed detectors"
     )
 
 
@@ -131,9 +135,9 @@ class Caller(_Table):
 
     ae_title: _AeTitle = Field(description=_AE_TITLE)
     address: Annotated[str, AfterValidator(_address)] = Field(description="the sender's IP address")
-    port: int = Field(0, ge=0, le=65535, description="where the sender listens itself, 0: it does not")
+    port: int = Field(default=0, ge=0, le=65535, description="where the sender listens itself, 0: it does not")
     commitment: Annotated[str, _not_built("storage commitment is not built yet", "off")] = Field(
-        "off", description='"off"'
+        default="off", description='"off"'
     )
 
 
@@ -149,7 +153,7 @@ class Destination(_Table):
     tls: Annotated[bool, _not_built("TLS to destinations is not built yet", keep=False)] = Field(
         default=False, description="false"
     )
-    send: tuple[ObjectKind, ...] = Field(FLAGS_FIRST, description=_KINDS)
+    send: tuple[ObjectKind, ...] = Field(default=FLAGS_FIRST, description=_KINDS)
     iocm: Annotated[bool, _not_built("rejection notes (IOCM) are not built yet", keep=False)] = Field(
         default=False, description="false"
     )
@@ -159,10 +163,10 @@ class PriorityRule(_Table):
     """How soon a study is processed, before anything is known about it; the first rule that matches decides."""
 
     priority: Priority = Field(description='"stat", "urgent" or "routine"')
-    caller: _AeTitle | None = Field(None, description="the sender's AE title")
-    body_part: str | None = Field(None, min_length=1, description="Body Part Examined, in any case")
+    caller: _AeTitle | None = Field(default=None, description="the sender's AE title")
+    body_part: str | None = Field(default=None, min_length=1, description="Body Part Examined, in any case")
     description: str | None = Field(
-        None, min_length=1, description="a part of the study's or series' description, in any case"
+        default=None, min_length=1, description="a part of the study's or series' description, in any case"
     )
 
     @model_validator(mode="after")
@@ -183,16 +187,18 @@ class PriorityRule(_Table):
 class Settings(_Table):
     """Everything that may be set. Built without arguments it holds the defaults, which run as they are."""
 
-    state_dir: Path = Field(Path("ctriage-state"), description="a folder for the archive, index, queue and results")
-    language: Literal["en", "es"] = Field("en", description='"en" or "es"')
-    listener: Listener = Field(Listener(), description="a table")
-    arrival: Arrival = Field(Arrival(), description="a table")
-    workers: Workers = Field(Workers(), description="a table")
-    outputs: Outputs = Field(Outputs(), description="a table")
-    detectors: Detectors = Field(Detectors(), description="a table")
-    caller: tuple[Caller, ...] = Field((), description="any number of [[caller]] tables")
-    destination: tuple[Destination, ...] = Field((), description="any number of [[destination]] tables")
-    priority_rule: tuple[PriorityRule, ...] = Field((), description="any number of [[priority_rule]] tables")
+    state_dir: Path = Field(
+        default=Path("ctriage-state"), description="a folder for the archive, index, queue and results"
+    )
+    language: Literal["en", "es"] = Field(default="en", description='"en" or "es"')
+    listener: Listener = Field(default=Listener(), description="a table")
+    arrival: Arrival = Field(default=Arrival(), description="a table")
+    workers: Workers = Field(default=Workers(), description="a table")
+    outputs: Outputs = Field(default=Outputs(), description="a table")
+    detectors: Detectors = Field(default=Detectors(), description="a table")
+    caller: tuple[Caller, ...] = Field(default=(), description="any number of [[caller]] tables")
+    destination: tuple[Destination, ...] = Field(default=(), description="any number of [[destination]] tables")
+    priority_rule: tuple[PriorityRule, ...] = Field(default=(), description="any number of [[priority_rule]] tables")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":
