@@ -45,7 +45,7 @@ class Geometry:
     @property
     def normal(self) -> Points:
         """Unit normal of the slice plane, pointing towards growing k."""
-        normal = np.cross(self.affine[:3, 2], self.affine[:3, 1])
+        normal: Points = np.cross(self.affine[:3, 2], self.affine[:3, 1])
         normal /= np.linalg.norm(normal)
         return normal if float(normal @ self.affine[:3, 0]) > 0 else -normal
 
@@ -72,7 +72,7 @@ class Geometry:
 
     def to_index(self, lps_mm: npt.ArrayLike) -> Points:
         """Map (..., 3) LPS millimetres to fractional (k, j, i) indices."""
-        inverse = np.linalg.inv(self.affine)
+        inverse = np.linalg.inv(self.affine).astype(np.float64, copy=False)
         return np.asarray(lps_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
 
     def cropped(self, origin_kji: tuple[int, int, int], shape: tuple[int, int, int]) -> Self:

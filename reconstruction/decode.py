@@ -1,0 +1,122 @@
+"""Pixel bytes of any transfer syntax -> stored values."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+
+from reconstruction.errors import UnreadablePixels
+from reconstruction.headers import Header
+
+Stored = npt.NDArray[np.int32]
+
+MAX_ROWS_COLUMNS = 8192
+"""No CT image is larger; a header that announces more is refused before memory is asked for."""
+
+_IMPLICIT_LE = "1.2.840.10008.1.2"
+_EXPLICIT_LE = "1.2.840.10008.1.2.1"
+_DEFLATED_LE = "1.2.840.10008.1.2.1.99"
+_EXPLICIT_BE = "1.2.840.10008.1.2.2"
+_NATIVE = frozenset({_IMPLICIT_LE, _EXPLICIT_LE, _DEFLATED_LE, _EXPLICIT_BE})
+
+Codec = Callable[[bytes], Any]
+
+_CODECS: Mapping[str, Codec] = {
+    "1.2.840.10008.1.2.4.50": imagecodecs.jpeg8_decode,
+    "1.2.840.10008.1.2.4.51": imagecodecs.jpeg8_decode,
+    "1.2.840.10008.1.2.4.53": imagecodecs.jpeg8_decode,
+    "1.2.840.10008.1.2.4.55": imagecodecs.jpeg8_decode,
+    "1.2.840.10008.1.2.4.57": imagecodecs.ljpeg_decode,
+    "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_decode,
+    "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_decode,
+    "1.2.840.10008.1.2.4.81": imagecodecs.jpegls_decode,
+    "1.2.840.10008.1.2.4.90": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.91": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.201": imagecodecs.htj2k_decode,
+    "1.2.840.10008.1.2.4.202": imagecodecs.htj2k_decode,
+    "1.2.840.10008.1.2.4.203": imagecodecs.htj2k_decode,
+}
+_RLE = "1.2.840.10008.1.2.5"
+
+
+def stored_values(dataset: Dataset, header: Header) -> Stored:
+    """Decode a single-frame greyscale image to its stored values: int32, shape (rows, columns).
+
+    Bits above Bits Stored are dropped and the sign is taken from Pixel Representation (PS3.5 8.1.1), whatever the
+    codec returned. Raises UnreadablePixels where the bytes do not hold the image that the header announces.
+    """
+    _refuse_impossible(header)
+    data = _pixel_bytes(dataset)
+    if header.transfer_syntax_uid in _NATIVE:
+        return _reinterpret(_native(data, header), header)
+    return _reinterpret(_decompress(data, header), header)
+
+
+def _refuse_impossible(header: Header) -> None:
+    if not header.has_pixels:
+        raise UnreadablePixels("no image in this instance")
+    if max(header.rows, header.columns) > MAX_ROWS_COLUMNS:
+        raise UnreadablePixels(f"{header.rows}x{header.columns} pixels announced; no CT image is that large")
+    if header.samples_per_pixel != 1 or header.number_of_frames != 1:
+        raise UnreadablePixels("not a single greyscale frame")
+    if header.bits_allocated not in (8, 16, 32) or not 1 <= header.bits_stored <= header.bits_allocated:
+        raise UnreadablePixels(f"{header.bits_stored} bits stored in {header.bits_allocated} allocated")
+
+
+def _pixel_bytes(dataset: Dataset) -> bytes:
+    data = dataset.get("PixelData")
+    if not data:
+        raise UnreadablePixels("the pixel data is missing")
+    return bytes(data)
+
+
+def _native(data: bytes, header: Header) -> npt.NDArray[Any]:
+    order = ">" if header.transfer_syntax_uid == _EXPLICIT_BE else "<"
+    dtype = np.dtype(f"{order}u{header.bits_allocated // 8}")
+    expected = header.rows * header.columns * dtype.itemsize
+    if len(data) < expected:
+        raise UnreadablePixels(f"the pixel data is cut off: {len(data)} of {expected} bytes")
+    return np.frombuffer(data, dtype=dtype, count=header.rows * header.columns).reshape(header.rows, header.columns)
+
+
+def _decompress(data: bytes, header: Header) -> npt.NDArray[Any]:
+    try:
+        frame = get_frame(data, 0, number_of_frames=1)
+        image = _decode_rle(frame, header) if header.transfer_syntax_uid == _RLE else _codec(header)(frame)
+    except UnreadablePixels:
+        raise
+    # The codecs wrap C libraries: each raises an exception class of its own, all of them RuntimeError or ValueError.
+    except (RuntimeError, ValueError, TypeError, EOFError, IndexError, MemoryError) as error:
+        raise UnreadablePixels(f"the compressed pixel data is damaged ({type(error).__name__})") from error
+    if image.shape != (header.rows, header.columns):
+        raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns)} pixels")
+    return np.asarray(image)
+
+
+def _codec(header: Header) -> Codec:
+    try:
+        return _CODECS[header.transfer_syntax_uid]
+    except KeyError:
+        raise UnreadablePixels(f"transfer syntax {header.transfer_syntax_uid} is not supported") from None
+
+
+def _decode_rle(frame: bytes, header: Header) -> npt.NDArray[Any]:
+    dtype = np.dtype(f"<u{header.bits_allocated // 8}")
+    data = bytes(imagecodecs.dicomrle_decode(frame, dtype))
+    return np.frombuffer(data, dtype=dtype).reshape(header.rows, header.columns)
+
+
+def _reinterpret(image: npt.NDArray[Any], header: Header) -> Stored:
+    values = image.astype(np.int32, copy=True)
+    if header.bits_stored == 32:
+        return values
+    mask = (1 << header.bits_stored) - 1
+    values &= mask
+    if header.pixel_representation == 1:
+        sign = 1 << (header.bits_stored - 1)
+        values = (values ^ sign) - sign
+    return values
