@@ -1,0 +1,314 @@
+"""What would a tilted or uneven stack look like on a straight, even grid, and back again?"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from reconstruction.errors import NotAVolume
+from reconstruction.geometry import Geometry, Points
+from reconstruction.volume import Bits, Hu, Mask, Volume
+
+OUTSIDE_HU = -1024
+_TO_THE_EDGE = 0.5  # a pixel reaches half a pixel beyond its centre
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Regularised:
+    """A stack resampled to a straight, even, isotropic grid.
+
+    ``outside`` (kji) marks voxels that no acquired pixel covers, or that padding touches; they hold -1024.
+    ``max_distance_to_slice_mm`` is the farthest that an output voxel lies from the nearest acquired slice plane.
+    """
+
+    volume: Volume
+    outside: Bits
+    max_distance_to_slice_mm: float
+
+
+def regularise(
+    volume: Volume,
+    *,
+    slice_positions_mm: Sequence[float] | None = None,
+    spacing_mm: float | None = None,
+    padding: Bits | None = None,
+) -> Regularised:
+    """Resample a stack as acquired to a straight, even, isotropic grid.
+
+    The output's axes are the slice normal and the acquired in-plane axes; its extent covers every acquired slice,
+    the sheared corners are ``outside``. Values are linear along the stack's axis between the two neighbouring slices
+    and linear in plane; nothing is extrapolated beyond the first and last slice. ``slice_positions_mm`` are distances
+    from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm.
+    ``padding`` (kji, True where the scanner measured nothing) is never interpolated. Raises NotAVolume.
+    """
+    positions = positions_mm(volume.geometry, slice_positions_mm)
+    shear = _shear(volume.geometry)
+    spacing = spacing_mm or _default_spacing(volume.geometry, positions)
+    grid, start = _straight_grid(volume.geometry, positions, shear, spacing)
+    along = start[0] + spacing * np.arange(grid.shape[0])
+    lower, weight = _between(positions, along)
+    shifts = start[1:] - along[:, None] * shear
+    pixel = np.array(volume.geometry.spacing_mm[1:])
+    hu = np.full(grid.shape, OUTSIDE_HU, dtype=np.int16)
+    outside = np.ones(grid.shape, dtype=np.bool_)
+    blocked = np.zeros((1, 1, 1), dtype=np.bool_) if padding is None else padding
+    between, in_plane = (lower, weight), (shifts / pixel, spacing / pixel)
+    in_threads(lambda span: _resample(volume.hu, blocked, between, in_plane, (hu, outside), span), grid.shape[0])
+    outside.flags.writeable = False
+    far = float(np.abs(along[:, None] - positions[None, :]).min(axis=1).max())
+    return Regularised(volume=Volume(hu=hu, geometry=grid), outside=outside, max_distance_to_slice_mm=far)
+
+
+def in_threads(task: Callable[[tuple[int, int]], object], count: int, *, threads: int = 2) -> None:
+    """Run ``task`` on spans (first, end) that cover 0..count, in a few threads; for compiled code without the GIL.
+
+    Not numba's own parallel loops: their default layer ends a process whose threads enter it together.
+    """
+    edges = [count * n // (2 * threads) for n in range(2 * threads + 1)]
+    spans = [(a, b) for a, b in pairwise(edges) if b > a]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(task, spans))
+
+
+def positions_mm(geometry: Geometry, slice_positions_mm: Sequence[float] | None = None) -> Points:
+    """Return each slice's distance from the first along the normal; raise NotAVolume where they do not grow."""
+    if slice_positions_mm is None:
+        return np.arange(geometry.shape[0], dtype=np.float64) * geometry.slice_step_mm
+    positions = np.asarray(slice_positions_mm, dtype=np.float64)
+    if positions.shape != (geometry.shape[0],) or not bool((np.diff(positions) > 0).all()):
+        raise NotAVolume("the slice positions do not grow from slice to slice")
+    from_first: Points = positions - positions[0]
+    return from_first
+
+
+def slice_shares_mm(positions: npt.ArrayLike, *, slice_thickness_mm: float | None = None) -> Points:
+    """Return how much of the stack's normal each slice stands for.
+
+    Half the distance to either neighbour; the first and last slice mirror their one half. Where neighbours are more
+    than two thicknesses apart the gap between them was not scanned: each counts half its thickness there.
+    """
+    gaps = np.diff(np.asarray(positions, dtype=np.float64))
+    if gaps.size == 0:
+        return np.array([slice_thickness_mm or 1.0])
+    halves = gaps / 2.0
+    if slice_thickness_mm:
+        halves = np.where(gaps > 2.0 * slice_thickness_mm, slice_thickness_mm / 2.0, halves)
+    shares: Points = np.concatenate([halves[:1], halves]) + np.concatenate([halves, halves[-1:]])
+    return shares
+
+
+def region_volume_ml(
+    region: Mask, *, slice_positions_mm: Sequence[float] | None = None, slice_thickness_mm: float | None = None
+) -> float:
+    """Measure a region on acquired slices in millilitres, each slice with its share of the axis."""
+    shares = _region_shares(region, slice_positions_mm, slice_thickness_mm)
+    _, row_mm, column_mm = region.geometry.spacing_mm
+    return float(region.bits.sum(axis=(1, 2)) @ shares) * row_mm * column_mm / 1000.0
+
+
+def region_centroid_lps_mm(
+    region: Mask, *, slice_positions_mm: Sequence[float] | None = None, slice_thickness_mm: float | None = None
+) -> tuple[float, float, float]:
+    """Return the centre of a region on acquired slices in LPS mm, each slice weighted with its share of the axis."""
+    shares = _region_shares(region, slice_positions_mm, slice_thickness_mm)
+    k, j, i = np.nonzero(region.bits)
+    places = slice_points_mm(region.geometry, np.stack([k, j, i], axis=1) + region.origin_kji, slice_positions_mm)
+    x, y, z = np.average(places, axis=0, weights=shares[k])
+    return float(x), float(y), float(z)
+
+
+def slice_points_mm(
+    geometry: Geometry, kji: npt.ArrayLike, slice_positions_mm: Sequence[float] | None = None
+) -> Points:
+    """Map (..., 3) indices with whole k to LPS mm, also where the slices lie unevenly."""
+    index = np.array(kji, dtype=np.float64)
+    positions = positions_mm(geometry, slice_positions_mm)
+    index[..., 0] = positions[index[..., 0].astype(np.intp)] / geometry.slice_step_mm
+    return geometry.to_mm(index)
+
+
+def to_acquired(region: Mask, acquired: Geometry, slice_positions_mm: Sequence[float] | None = None) -> Mask:
+    """Carry a region of a working grid to the acquired slices by nearest sampling.
+
+    A region that lies wholly between two slices goes to the nearer one: what was found is never lost. The result's
+    ``geometry`` is ``acquired``. Raises NotAVolume where the region lies off the acquired slices.
+    """
+    positions = positions_mm(acquired, slice_positions_mm)
+    box = _acquired_box(region, acquired, positions)
+    bits = _sampled(region, acquired, positions, box)
+    if not bits.any():
+        bits = _carried(region, acquired, positions, box)
+    if not bits.any():
+        raise NotAVolume("a region lies off the acquired slices")
+    cut = Mask.cropped_from(bits, acquired.cropped(box[0], bits.shape))
+    k, j, i = (a + b for a, b in zip(box[0], cut.origin_kji, strict=True))
+    return Mask(bits=cut.bits, origin_kji=(k, j, i), geometry=acquired)
+
+
+def _shear(geometry: Geometry) -> Points:
+    """In-plane drift (rows, columns) in mm for every mm along the normal."""
+    axes = geometry.affine[:3, 1:3] / np.linalg.norm(geometry.affine[:3, 1:3], axis=0)
+    drift: Points = axes.T @ geometry.affine[:3, 0] / geometry.slice_step_mm
+    return np.where(np.abs(drift) < 1e-9, 0.0, drift)
+
+
+def _default_spacing(geometry: Geometry, positions: Points) -> float:
+    pixel = min(geometry.spacing_mm[1:])
+    step = float(np.median(np.diff(positions))) if len(positions) > 1 else pixel
+    return min(1.0, max(pixel, step / 3.0))
+
+
+def _straight_grid(geometry: Geometry, positions: Points, shear: Points, spacing: float) -> tuple[Geometry, Points]:
+    """The output's geometry, and where it starts in mm along (normal, rows, columns) from the first voxel's centre."""
+    drifts = positions[[0, -1], None] * shear
+    reach = (np.array(geometry.shape[1:]) - 1) * geometry.spacing_mm[1:]
+    low = np.concatenate([positions[:1], drifts.min(axis=0)])
+    high = np.concatenate([positions[-1:], drifts.max(axis=0) + reach])
+    count = np.floor((high - low) / spacing + 1e-6).astype(int) + 1
+    start: Points = low + (high - low - (count - 1) * spacing) / 2.0
+    in_plane = geometry.affine[:3, 1:3] / np.linalg.norm(geometry.affine[:3, 1:3], axis=0)
+    axes = np.column_stack([geometry.normal, in_plane])
+    affine = np.eye(4)
+    affine[:3, :3] = axes * spacing
+    affine[:3, 3] = geometry.affine[:3, 3] + axes @ start
+    shape = (int(count[0]), int(count[1]), int(count[2]))
+    return Geometry(affine=affine, shape=shape, frame_of_reference_uid=geometry.frame_of_reference_uid), start
+
+
+def _between(positions: Points, along: Points) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """For each place along the normal the acquired slice below it, and the weight of the one above."""
+    if len(positions) == 1:
+        return np.zeros(len(along), dtype=np.intp), np.zeros(len(along), dtype=np.float32)
+    lower = np.clip(np.searchsorted(positions, along, side="right") - 1, 0, len(positions) - 2)
+    weight = (along - positions[lower]) / (positions[lower + 1] - positions[lower])
+    return lower, np.clip(weight, 0.0, 1.0).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _resample(
+    source: Hu,
+    padding: Bits,
+    between: tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]],
+    in_plane: tuple[Points, Points],
+    result: tuple[Hu, Bits],
+    span: tuple[int, int],
+) -> None:
+    """Fill slices ``span`` of ``result`` (hu, outside): blend four source rows, read off along columns."""
+    lower, weight = between
+    starts, steps = in_plane
+    hu, outside = result
+    rows, columns = source.shape[1:]
+    padded = padding.size > 1
+    for k in range(span[0], span[1]):
+        row = np.empty(columns, dtype=np.float32)
+        bad = np.zeros(columns, dtype=np.bool_)
+        a, b = lower[k], min(lower[k] + 1, source.shape[0] - 1)
+        w = weight[k]
+        for j in range(hu.shape[1]):
+            y = starts[k, 0] + j * steps[0]
+            if y < -_TO_THE_EDGE or y > rows - _TO_THE_EDGE:
+                continue
+            y = min(max(y, 0.0), rows - 1.0)
+            y0 = min(int(y), max(rows - 2, 0))
+            y1 = min(y0 + 1, rows - 1)
+            v = np.float32(y - y0)
+            blend00, blend01 = (np.float32(1) - w) * (np.float32(1) - v), (np.float32(1) - w) * v
+            blend10, blend11 = w * (np.float32(1) - v), w * v
+            for i in range(columns):
+                row[i] = (
+                    blend00 * source[a, y0, i]
+                    + blend01 * source[a, y1, i]
+                    + blend10 * source[b, y0, i]
+                    + blend11 * source[b, y1, i]
+                )
+            if padded:
+                for i in range(columns):
+                    bad[i] = (padding[a, y0, i] or (v > 0 and padding[a, y1, i])) or (
+                        w > 0 and (padding[b, y0, i] or (v > 0 and padding[b, y1, i]))
+                    )
+            _read_off(row, bad, (starts[k, 1], steps[1]), hu[k, j], outside[k, j])
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _read_off(row: npt.NDArray[np.float32], bad: Bits, columns: tuple[float, float], hu: Hu, outside: Bits) -> None:
+    """Read a row linearly at start + n * step; round to whole Hounsfield units."""
+    start, step = columns
+    last = len(row) - 1
+    for i in range(len(hu)):
+        x = start + i * step
+        if x < -_TO_THE_EDGE or x > last + _TO_THE_EDGE:
+            continue
+        x = min(max(x, 0.0), float(last))
+        x0 = min(int(x), max(last - 1, 0))
+        x1 = min(x0 + 1, last)
+        u = np.float32(x - x0)
+        if bad[x0] or (u > 0 and bad[x1]):
+            continue
+        hu[i] = np.int16(math.floor(row[x0] + u * (row[x1] - row[x0]) + np.float32(0.5)))
+        outside[i] = False
+
+
+def _region_shares(
+    region: Mask, slice_positions_mm: Sequence[float] | None, slice_thickness_mm: float | None
+) -> Points:
+    positions = positions_mm(region.geometry, slice_positions_mm)
+    shares = slice_shares_mm(positions, slice_thickness_mm=slice_thickness_mm)
+    if len(positions) == 1 and slice_thickness_mm is None:
+        shares = np.array([region.geometry.slice_step_mm])
+    start = region.origin_kji[0]
+    return shares[start : start + region.bits.shape[0]]
+
+
+_Box = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+def _acquired_box(region: Mask, acquired: Geometry, positions: Points) -> _Box:
+    """First index and end of the acquired voxels that a region can touch; at least its nearest slices."""
+    ends = [(o - 0.5, o + n - 0.5) for o, n in zip(region.origin_kji, region.bits.shape, strict=True)]
+    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T
+    index = acquired.to_index(region.geometry.to_mm(corners))
+    along = np.interp(index[:, 0] * acquired.slice_step_mm, positions, np.arange(len(positions)))
+    index[:, 0] = along
+    low = np.clip(np.floor(index.min(axis=0)).astype(int) - 1, 0, np.array(acquired.shape) - 1)
+    high = np.clip(np.ceil(index.max(axis=0)).astype(int) + 2, low + 1, acquired.shape)
+    return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+
+
+def _sampled(region: Mask, acquired: Geometry, positions: Points, box: _Box) -> Bits:
+    """For each acquired voxel in the box: does the nearest voxel of the working grid belong to the region?"""
+    (k0, j0, i0), (k1, j1, i1) = box
+    bits = np.zeros((k1 - k0, j1 - j0, i1 - i0), dtype=np.bool_)
+    rows, columns = np.meshgrid(np.arange(j0, j1), np.arange(i0, i1), indexing="ij")
+    for k in range(k0, k1):
+        steps = np.full(rows.shape, positions[k] / acquired.slice_step_mm)
+        places = acquired.to_mm(np.stack([steps, rows, columns], axis=-1))
+        bits[k - k0] = _belongs(region, np.floor(region.geometry.to_index(places) + 0.5).astype(int))
+    return bits
+
+
+def _belongs(region: Mask, kji: npt.NDArray[np.int_]) -> Bits:
+    local = kji - region.origin_kji
+    inside: Bits = np.asarray(((local >= 0) & (local < region.bits.shape)).all(axis=-1))
+    safe = np.where(inside[..., None], local, 0)
+    found: Bits = np.asarray(region.bits[safe[..., 0], safe[..., 1], safe[..., 2]] & inside)
+    return found
+
+
+def _carried(region: Mask, acquired: Geometry, positions: Points, box: _Box) -> Bits:
+    """Put each voxel of the region on its nearest acquired slice, straight along the normal."""
+    points = region.geometry.to_mm(np.argwhere(region.bits) + region.origin_kji)
+    along = acquired.to_index(points)[:, 0] * acquired.slice_step_mm
+    k = np.abs(along[:, None] - positions[None, :]).argmin(axis=1)
+    on_slice = points + (positions[k] - along)[:, None] * acquired.normal
+    index = np.floor(acquired.to_index(on_slice) + 0.5).astype(int)
+    index[:, 0] = k
+    low, high = np.array(box[0]), np.array(box[1])
+    kept = (index[((index >= low) & (index < high)).all(axis=1)] - low).T
+    bits = np.zeros(tuple(high - low), dtype=np.bool_)
+    bits[kept[0], kept[1], kept[2]] = True
+    return bits
