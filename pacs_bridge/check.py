@@ -1,0 +1,266 @@
+"""What would fail if the service started now, and what is the remedy?"""
+
+import ctypes
+import errno
+import importlib
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pacs_bridge.settings import Destination, Settings
+
+DETECTOR_GROUP: Final = "ctriage.detectors"
+ECHO_TIMEOUT_S: Final = 5.0
+LOW_DISK_GB: Final = 20.0
+NO_DISK_GB: Final = 2.0
+
+_CODECS: Final = ("HTJ2K", "JPEG2K", "JPEGLS", "LJPEG", "JPEG8")
+_RENDERERS: Final = ("libEGL.so.1", "libOSMesa.so.8")
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at; ``remedy`` is empty only when all is well."""
+
+    name: str
+    level: Level
+    detail: str
+    remedy: str = ""
+
+
+def run_checks(settings: Settings) -> tuple[Check, ...]:
+    """Look at everything the service needs; takes seconds when a peer does not answer."""
+    return (
+        *check_state_dir(settings.state_dir),
+        check_port(settings),
+        *check_callers(settings),
+        *(check_destination(settings, destination) for destination in settings.destination),
+        *check_libraries(),
+        check_rendering(settings),
+        *check_detectors(settings.detectors.enabled),
+    )
+
+
+def would_fail(checks: Sequence[Check]) -> bool:
+    """Say whether any check failed."""
+    return any(check.level == "fail" for check in checks)
+
+
+def as_json(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the object that ``ctriage check --json`` prints."""
+    return {"ok": not would_fail(checks), "checks": [asdict(check) for check in checks]}
+
+
+# ---- this machine ---------------------------------------------------------------------------------------------------
+
+
+def check_state_dir(state_dir: Path) -> Iterator[Check]:
+    """Write where the archive will lie (or in the nearest folder that exists), and ask for the room left there."""
+    there = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as refused:
+        remedy = f"let the user who runs ctriage write to {there}, or set state_dir to another folder"
+        yield Check(name="state_dir", level="fail", detail=f"{there}: {refused.strerror}", remedy=remedy)
+        return
+    detail = f"{state_dir} can be written" if there == state_dir else f"{state_dir} will be made"
+    yield Check(name="state_dir", level="ok", detail=detail)
+    yield _room(shutil.disk_usage(there).free / 1e9)
+
+
+def _room(free_gb: float) -> Check:
+    level: Level = "fail" if free_gb < NO_DISK_GB else "warn" if free_gb < LOW_DISK_GB else "ok"
+    remedy = (
+        "" if level == "ok" else "make room, or set state_dir to a larger disk (a study of 1,000 slices takes 0.5 GB)"
+    )
+    return Check(name="disk", level=level, detail=f"{free_gb:.0f} GB free", remedy=remedy)
+
+
+def check_port(settings: Settings) -> Check:
+    """Bind the listener's address for a moment; when it is taken, ask by C-ECHO who answers there."""
+    host, port = settings.listener.host, settings.listener.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((host, port))
+    except socket.gaierror:
+        return _bad_port(settings, "is no address", 'set listener.host to "0.0.0.0" or to an address of this machine')
+    except OSError as refused:
+        return _port_refused(settings, refused.errno)
+    return Check(name="listener", level="ok", detail=f"{host}:{port} is free")
+
+
+def _port_refused(settings: Settings, reason: int | None) -> Check:
+    if reason == errno.EACCES:
+        return _bad_port(settings, "may not be opened by this user", "use a port above 1023, such as 11112")
+    if reason == errno.EADDRNOTAVAIL:
+        return _bad_port(
+            settings, "is not this machine's", 'set listener.host to "0.0.0.0" or an address of this machine'
+        )
+    listener = settings.listener
+    silent = echo(listener.host, listener.port, called=listener.ae_title, calling=listener.ae_title)
+    if silent is None:
+        return Check(name="listener", level="ok", detail=f"{listener.ae_title} answers: the service is running")
+    return _bad_port(settings, "is in use by another program", "stop that program or change listener.port")
+
+
+def _bad_port(settings: Settings, what: str, remedy: str) -> Check:
+    where = f"{settings.listener.host}:{settings.listener.port}"
+    return Check(name="listener", level="fail", detail=f"{where} {what}", remedy=remedy)
+
+
+def check_callers(settings: Settings) -> Iterator[Check]:
+    """Warn when the listener faces the network and would let nobody in from there."""
+    if not settings.caller and not _is_loopback(settings.listener.host):
+        yield Check(
+            name="callers",
+            level="warn",
+            detail="no [[caller]] is named: only senders on this machine are let in",
+            remedy='add a [[caller]] with ae_title = "..." and address = "..." for each scanner and PACS that sends',
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# ---- peers ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """Why a peer did not answer a C-ECHO, and what to do."""
+
+    reason: str
+    remedy: str
+
+
+def check_destination(settings: Settings, peer: Destination) -> Check:
+    """Ask a destination whether it is there and would talk to us (C-ECHO)."""
+    name, where = f"destination {peer.name}", f"{peer.ae_title} at {peer.host}:{peer.port}"
+    silence = echo(peer.host, peer.port, called=peer.ae_title, calling=settings.listener.ae_title)
+    if silence is None:
+        return Check(name=name, level="ok", detail=f"{where} answers")
+    return Check(name=name, level="fail", detail=f"{where}: {silence.reason}", remedy=silence.remedy)
+
+
+def echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
+    """Send a C-ECHO (PS3.4 annex A); None when it succeeds."""
+    try:
+        socket.create_connection((host, port), timeout=ECHO_TIMEOUT_S).close()
+    except socket.gaierror:
+        return Silence(reason="the host's name is unknown", remedy="correct its host, or use its IP address")
+    except TimeoutError:
+        return Silence(
+            reason="no answer", remedy="check the address, that it is switched on, and the firewalls between"
+        )
+    except OSError as refused:
+        what = (refused.strerror or str(refused)).lower()
+        return Silence(reason=what, remedy="start the peer, or correct its host and port")
+    return _echo(host, port, called=called, calling=calling)
+
+
+def _echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
+    from pynetdicom import AE
+    from pynetdicom.sop_class import Verification
+
+    ae = AE(ae_title=calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = ECHO_TIMEOUT_S
+    ae.add_requested_context(Verification)
+    association = ae.associate(host, port, ae_title=called)
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        return Silence(
+            reason=f"refused the association: {answer.reason_str.lower()}",
+            remedy=f"let the peer know the AE title {calling} of this machine, and check that its own is {called}",
+        )
+    if not association.is_established:
+        return Silence(reason="listens, but speaks no DICOM with us", remedy="check the port, and whether it wants TLS")
+    status = association.send_c_echo().get("Status")
+    association.release()
+    if status == 0:
+        return None
+    return Silence(reason="did not answer the C-ECHO with success", remedy="look into the peer's own log")
+
+
+# ---- libraries and plug-ins -----------------------------------------------------------------------------------------
+
+
+def check_libraries() -> Iterator[Check]:
+    """Import what reads, computes and writes, and ask for each codec."""
+    for name in ("imagecodecs", "SimpleITK", "highdicom", "numba"):
+        yield _library(name, partial(importlib.import_module, name))
+    yield _library("codecs", _require_codecs)
+
+
+def _library(name: str, load: Callable[[], object]) -> Check:
+    try:
+        load()
+    except ImportError as missing:
+        remedy = "reinstall: pip install -c constraints.txt -e ."
+        return Check(name=name, level="fail", detail=str(missing), remedy=remedy)
+    return Check(name=name, level="ok", detail="loads")
+
+
+def _require_codecs() -> None:
+    imagecodecs = importlib.import_module("imagecodecs")
+    missing = [name for name in _CODECS if not getattr(getattr(imagecodecs, name, None), "available", False)]
+    if missing:
+        raise ImportError(f"imagecodecs lacks {', '.join(missing)}")
+
+
+def check_rendering(settings: Settings) -> Check:
+    """Look for the system library VTK draws with, before VTK ends its process for lack of it."""
+    if not settings.outputs.render:
+        return Check(name="rendering", level="ok", detail="switched off in the settings")
+    found = [library for library in _RENDERERS if _loads(library)]
+    if found:
+        return Check(name="rendering", level="ok", detail=found[0])
+    return Check(
+        name="rendering",
+        level="warn",
+        detail=f"neither {' nor '.join(_RENDERERS)} is installed: no 3D pictures by VTK",
+        remedy="apt-get install libegl1 (or libosmesa6), or set outputs.render to false",
+    )
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def check_detectors(enabled: Sequence[str]) -> Iterator[Check]:
+    """See that each detector named in the settings is installed and loads."""
+    installed = {point.name: point for point in entry_points(group=DETECTOR_GROUP)}
+    for name in enabled:
+        label = f"detector {name}"
+        if name not in installed:
+            remedy = (
+                f"correct detectors.enabled, or install it; installed are: {', '.join(sorted(installed)) or 'none'}"
+            )
+            yield Check(name=label, level="fail", detail="is not installed", remedy=remedy)
+            continue
+        try:
+            installed[name].load()
+        except (ImportError, AttributeError) as broken:
+            remedy = "reinstall the package that provides it, or take it out of detectors.enabled"
+            yield Check(name=label, level="fail", detail=str(broken), remedy=remedy)
+        else:
+            yield Check(name=label, level="ok", detail=installed[name].value)
