@@ -1,0 +1,314 @@
+"""How does a job get done? The driver: claims what admission lets in, runs it on an executor, settles the outcome.
+
+The queue is the truth, the executor is muscle. Nothing of a job is published before its commit, and its commit, its
+end and the jobs that follow from it are one transaction, in which the attempt's right to publish is checked first.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from random import Random
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from scheduler.admission import Machine, admit
+from scheduler.database import Database
+from scheduler.errors import LeaseLost, Permanent, SchedulerError, Transient
+from scheduler.executors import Kills
+from scheduler.job import Job
+from scheduler.queue import Claims, Queue
+
+R = TypeVar("R")
+LONGEST_REASON: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[R]):
+    """What the executor runs: a function and arguments, picklable where the executor crosses processes."""
+
+    function: Callable[..., R]
+    args: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The job has nothing (left) to do; it ends as done."""
+
+    reason: str
+
+
+class Handler(Protocol[R]):
+    """How one kind of job is done. Raise Transient or Permanent to say what a failure means.
+
+    Every other exception is tried again until the attempts are used up. All three methods run on the driver's thread.
+    """
+
+    def prepare(self, job: Job) -> Task[R] | Nothing:
+        """Turn the job's names into a task for the executor, reading what it must; write nothing."""
+
+    def commit(self, job: Job, result: R, connection: sqlite3.Connection) -> None:
+        """Publish the result, inside the transaction that also ends the job; submit the jobs that follow from it."""
+
+    def failed(self, job: Job, reason: str, connection: sqlite3.Connection) -> None:
+        """Show that the job has failed for good, inside the transaction that buries it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """Kinds of job that share an executor and what they may use of the machine.
+
+    A task that runs longer than `limit_s` is killed, where the executor can, and the attempt has failed.
+    """
+
+    name: str
+    executor: Executor
+    machine: Machine
+    handlers: Mapping[str, Handler[Any]]
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often the worker looks, how long a lease lasts, and how long a failed job waits."""
+
+    poll_s: float = 0.5
+    lease_s: float = 30.0
+    first_retry_s: float = 2.0
+    longest_retry_s: float = 600.0
+
+    def retry_s(self, attempt: int, random: Random) -> float:
+        """Double the wait with each attempt up to the longest, then take between half of it and all."""
+        wait_s = min(self.first_retry_s * 2.0 ** min(attempt - 1, 32), self.longest_retry_s)
+        return wait_s * random.uniform(0.5, 1.0)
+
+
+class Worker:
+    """The one driver of a queue. `start` it, `wake` it after a submit, `stop` it; or call `step` by hand."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        queue: Queue,
+        lanes: Sequence[Lane],
+        now: Callable[[], datetime],
+        random: Random,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take the lanes' executors as they are; whoever made them shuts them down after `stop`."""
+        self._database = database
+        self._queue = queue
+        self._lanes = tuple(lanes)
+        self._now = now
+        self._random = random
+        self._pace = pace or Pace()
+        self._in_flight: dict[tuple[str, int], _Running] = {}
+        self._ended: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._abandoning = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctriage-worker")
+        self._loop: Future[None] | None = None
+        self._log = structlog.get_logger("scheduler.worker")
+
+    def start(self) -> Future[None]:
+        """Recover what an earlier driver left running, then work on a thread of its own.
+
+        The future ends with the loop; it holds the exception when the loop could not go on (a full disk, a damaged
+        database), and then the process should end, for nothing is worked on any more.
+        """
+        self._queue.recover(self._now())
+        self._loop = self._thread.submit(self._run)
+        return self._loop
+
+    def wake(self) -> None:
+        """Look for work at once; from any thread."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Claim nothing more, wait for what runs, and say whether all of it ended in time.
+
+        What did not end stays claimed, and the next driver tries it again.
+        """
+        self._stopping.set()
+        self._wake.set()
+        try:
+            if self._loop is not None:
+                self._loop.result(timeout=timeout_s)
+        except TimeoutError:
+            self._abandoning.set()
+            self._wake.set()
+        finally:
+            self._thread.shutdown()
+        return not self._in_flight
+
+    def step(self) -> int:
+        """Do all that can be done now without waiting; returns how many jobs were started or settled."""
+        settled = self._settle_ended()
+        self._look_after_running()
+        started = 0 if self._stopping.is_set() else sum(self._claim(lane) for lane in self._lanes)
+        return settled + started
+
+    def _run(self) -> None:
+        while not self._abandoning.is_set():
+            self._wake.clear()
+            moved = self.step()
+            if self._stopping.is_set() and not self._in_flight:
+                return
+            if not moved:
+                self._wake.wait(self._pace.poll_s)
+
+    def _claim(self, lane: Lane) -> int:
+        claimed: list[Claims] = []
+        self._guard(
+            lambda: claimed.append(self._claim_and_tell(lane)),
+            # A handler that cannot show a failure must not keep the lane from working.
+            otherwise=lambda _: claimed.append(self._claims(lane)),
+        )
+        for claims in claimed:
+            self._take_up(lane, claims)
+        return sum(len(claims.started) for claims in claimed)
+
+    def _claims(self, lane: Lane) -> Claims:
+        now = self._now()
+        return self._queue.claim(
+            lane.handlers.keys(),
+            now,
+            self._pace.lease_s,
+            lambda waiting, running: admit(waiting, running, lane.machine, now),
+        )
+
+    def _claim_and_tell(self, lane: Lane) -> Claims:
+        with self._database.transaction() as connection:
+            claims = self._claims(lane)
+            for job in claims.buried:
+                lane.handlers[job.kind].failed(job, str(job.reason), connection)
+        return claims
+
+    def _take_up(self, lane: Lane, claims: Claims) -> None:
+        for job in claims.buried:
+            self._log.error("job buried", job=job.key, kind=job.kind, attempt=job.attempt, reason=job.reason)
+        for job in claims.started:
+            self._start(lane, job)
+
+    def _start(self, lane: Lane, job: Job) -> None:
+        self._guard(lambda: self._submit(lane, job), otherwise=lambda error: self._fail(lane, job, error))
+
+    def _submit(self, lane: Lane, job: Job) -> None:
+        task = lane.handlers[job.kind].prepare(job)
+        if isinstance(task, Nothing):
+            self._queue.finish(job)
+            self._log.info("job had nothing to do", job=job.key, kind=job.kind, reason=task.reason)
+            return
+        future = lane.executor.submit(task.function, *task.args)
+        token = (job.key, job.attempt)
+        now = self._now()
+        self._in_flight[token] = _Running(job=job, lane=lane, future=future, started_at=now, extended_at=now)
+        future.add_done_callback(lambda _: self._end(token))
+
+    def _end(self, token: tuple[str, int]) -> None:
+        self._ended.put(token)
+        self._wake.set()
+
+    def _settle_ended(self) -> int:
+        settled = 0
+        while True:
+            try:
+                running = self._in_flight.pop(self._ended.get_nowait())
+            except Empty:
+                return settled
+            self._settle(running)
+            settled += 1
+
+    def _settle(self, running: "_Running") -> None:
+        self._guard(lambda: self._commit(running), otherwise=lambda error: self._fail(running.lane, running.job, error))
+
+    def _commit(self, running: "_Running") -> None:
+        job = running.job
+        result = _result(running)
+        with self._database.transaction() as connection:
+            self._queue.finish(job)  # first: a stale attempt must not publish
+            running.lane.handlers[job.kind].commit(job, result, connection)
+        self._log.info("job done", job=job.key, kind=job.kind, attempt=job.attempt)
+
+    def _fail(self, lane: Lane, job: Job, error: Exception) -> None:
+        reason = _reason(error)
+        if isinstance(error, Permanent) or job.is_exhausted:
+            self._guard(
+                lambda: self._bury(lane, job, reason),
+                otherwise=lambda other: self._queue.bury(job, f"{reason}; and it could not be shown: {_reason(other)}"),
+            )
+            self._log.error("job buried", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
+        else:
+            at = self._now() + timedelta(seconds=self._pace.retry_s(job.attempt, self._random))
+            self._guard(lambda: self._queue.retry(job, at, reason), otherwise=_reraise)
+            self._log.warning("job will be tried again", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
+
+    def _bury(self, lane: Lane, job: Job, reason: str) -> None:
+        with self._database.transaction() as connection:
+            self._queue.bury(job, reason)
+            lane.handlers[job.kind].failed(job, reason, connection)
+
+    def _look_after_running(self) -> None:
+        now = self._now()
+        for token, running in self._in_flight.items():
+            if running.is_overdue(now) and isinstance(running.lane.executor, Kills):
+                running.lane.executor.kill(running.future)
+                self._in_flight[token] = replace(running, is_killed=True)
+            elif now - running.extended_at >= timedelta(seconds=self._pace.lease_s / 3):
+                self._extend(running, now)
+
+    def _extend(self, running: "_Running", now: datetime) -> None:
+        until = now + timedelta(seconds=self._pace.lease_s)
+        self._guard(lambda: self._queue.extend(running.job, until), otherwise=_reraise)
+        self._in_flight[running.job.key, running.job.attempt] = replace(running, extended_at=now)
+
+    def _guard(self, action: Callable[[], None], *, otherwise: Callable[[Exception], None]) -> None:
+        try:
+            action()
+        except LeaseLost as lost:
+            self._log.warning("lease lost", job=lost.key, attempt=lost.attempt)
+        except Exception as error:  # noqa: BLE001 - the one place: whatever a job raises becomes its outcome
+            otherwise(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    job: Job
+    lane: Lane
+    future: Future[Any]
+    started_at: datetime
+    extended_at: datetime
+    is_killed: bool = False
+
+    def is_overdue(self, now: datetime) -> bool:
+        limit_s = self.lane.limit_s
+        return limit_s is not None and not self.is_killed and now - self.started_at >= timedelta(seconds=limit_s)
+
+
+def _result(running: _Running) -> object:
+    error = running.future.exception()
+    if error is None:
+        return running.future.result()
+    if running.is_killed:
+        raise Transient(f"it was stopped after its time limit of {running.lane.limit_s:g} s")
+    if isinstance(error, BrokenExecutor):
+        raise Transient("the process that ran it died")
+    if isinstance(error, Exception):
+        raise error
+    # SystemExit from a task must not end the driver.
+    raise SchedulerError(f"the task raised {type(error).__name__}: {error}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) if isinstance(error, Transient | Permanent) else f"{type(error).__name__}: {error}"
+    return text[:LONGEST_REASON]
+
+
+def _reraise(error: Exception) -> None:
+    raise error
