@@ -1,0 +1,213 @@
+"""A study's way from files to a Report: the page to read first.
+
+``process_series`` turns the instances of one series into volumes, lets the detectors look at them and says what was
+not looked at; ``assemble_report`` puts the results of all series of a study together. Both are pure but for reading
+the files named; neither knows a queue or a network.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.model import (
+    Declined,
+    DetectorRun,
+    DetectorStatus,
+    ExaminedStack,
+    Finding,
+    Provenance,
+    Report,
+    Role,
+    WorkingGrid,
+)
+from pipeline.ports import Detector
+from pipeline.rules import merged, priority_of, status_of, with_coverage
+from pipeline.select import Selected, digest_of, select_series
+from reconstruction.assemble import Assembled, assemble, pixel_reader
+from reconstruction.errors import ReconstructionError
+from reconstruction.headers import Header
+from reconstruction.resample import Regularised, region_centroid_lps_mm, region_volume_ml, regularise, to_acquired
+from reconstruction.slices import Stack
+from reconstruction.volume import Volume
+
+STRAIGHT_WITHIN_DEG = 0.1
+"""A stack whose axis leaves the slice normal by more than this is tilted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One instance of a series: its header and the Part-10 file it stands in."""
+
+    header: Header
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesResult:
+    """What became of one series: a row per stack, the findings, and the seconds each step took."""
+
+    series_instance_uid: str
+    digest: str
+    examined: tuple[ExaminedStack, ...]
+    findings: tuple[Finding, ...]
+    timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReadStack:
+    """A stack as volumes: as acquired, and on the even, unsheared grid that detectors and reformats work on."""
+
+    acquired: Assembled
+    working: Volume
+    regularised: Regularised | None
+
+
+def process_series(
+    sources: Sequence[Source], detectors: Sequence[Detector], *, clock: Callable[[], float] = time.monotonic
+) -> SeriesResult:
+    """Examine every stack of one series with every detector; what cannot be read is a row with its reason."""
+    timings = {"assemble": 0.0, "detect": 0.0}
+    examined: list[ExaminedStack] = []
+    findings: list[Finding] = []
+    for selected in select_series([s.header for s in sources]):
+        row, found = _examine(selected, {s.header.sop_instance_uid: s.path for s in sources}, detectors, timings, clock)
+        examined.append(row)
+        findings.extend(found)
+    return SeriesResult(
+        series_instance_uid=sources[0].header.series_instance_uid,
+        digest=digest_of(s.header.sop_instance_uid for s in sources),
+        examined=tuple(examined),
+        findings=tuple(findings),
+        timings_s=timings,
+    )
+
+
+def read_stack(stack: Stack, paths: Mapping[str, Path]) -> ReadStack:
+    """Assemble a stack and, where it is tilted or uneven, regularise it; raises ReconstructionError."""
+    acquired = assemble(stack, pixel_reader(dict(paths)))
+    if stack.even and stack.geometry.tilt_deg <= STRAIGHT_WITHIN_DEG:
+        return ReadStack(acquired=acquired, working=acquired.volume, regularised=None)
+    positions = None if stack.even else stack.slice_positions_mm
+    regularised = regularise(acquired.volume, slice_positions_mm=positions, padding=acquired.padding)
+    return ReadStack(acquired=acquired, working=regularised.volume, regularised=regularised)
+
+
+def assemble_report(
+    study_instance_uid: str, results: Sequence[SeriesResult], provenance: Provenance, *, notes: Sequence[str] = ()
+) -> Report:
+    """Put the results of a study's series together: one row per stack, each lesion once, status and priority."""
+    rows = tuple(row for result in results for row in result.examined)
+    rows = with_coverage(tuple(sorted(rows, key=_series_order)))
+    findings = merged([finding for result in results for finding in result.findings], rows)
+    status = status_of(rows)
+    return Report(
+        study_instance_uid=study_instance_uid,
+        study_digest=digest_of(uid for row in rows for uid in row.instances),
+        status=status,
+        priority=priority_of(status, rows, findings),
+        examined=rows,
+        findings=findings,
+        provenance=provenance,
+        notes=tuple(notes),
+    )
+
+
+def _series_order(row: ExaminedStack) -> tuple[int, str, int]:
+    number = row.series_number if row.series_number is not None else 1 << 31
+    return number, row.series_instance_uid, row.stack
+
+
+def _examine(
+    selected: Selected,
+    paths: Mapping[str, Path],
+    detectors: Sequence[Detector],
+    timings: dict[str, float],
+    clock: Callable[[], float],
+) -> tuple[ExaminedStack, list[Finding]]:
+    row = selected.row
+    if selected.stack is None:
+        return _unread(row, row.reason or "", detectors), []
+    try:
+        with _timed(timings, "assemble", clock):
+            read = read_stack(selected.stack, paths)
+    except ReconstructionError as error:
+        return _unread(row, str(error), detectors), []
+    row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
+    with _timed(timings, "detect", clock):
+        looked = [_look(detector, read.working, row) for detector in detectors]
+    runs = tuple(run for run, _ in looked)
+    reason = None if any(run.status == "ran" for run in runs) else _why_not_analysed(runs)
+    return replace(row, detectors=runs, reason=reason), [f for _, found in looked for f in found]
+
+
+def _unread(row: ExaminedStack, reason: str, detectors: Sequence[Detector]) -> ExaminedStack:
+    """Name every detector that would have looked at a volume, so that its absence is seen."""
+    if row.role is not Role.VOLUME:
+        return row
+    runs = tuple(_run(detector, "declined", f"no volume: {reason}") for detector in detectors)
+    return replace(row, reason=reason, detectors=runs)
+
+
+def _working_grid(read: ReadStack) -> WorkingGrid | None:
+    if read.regularised is None:
+        return None
+    return WorkingGrid(
+        geometry=read.regularised.volume.geometry,
+        max_distance_to_slice_mm=read.regularised.max_distance_to_slice_mm,
+    )
+
+
+def _look(detector: Detector, volume: Volume, row: ExaminedStack) -> tuple[DetectorRun, list[Finding]]:
+    if reason := detector.declines(row.acquisition):
+        return _run(detector, "declined", reason), []
+    try:
+        result = detector(volume, row.acquisition)
+        if isinstance(result, Declined):
+            return _run(detector, "declined", result.reason), []
+        return _run(detector, "ran", None), [_on_acquired_slices(finding, row) for finding in result]
+    # A plug-in may fail in any way; the others still run, and the Report shows this one as failed.
+    except Exception as error:  # noqa: BLE001
+        return _run(detector, "failed", f"{type(error).__name__}: {error}"), []
+
+
+def _run(detector: Detector, status: DetectorStatus, reason: str | None) -> DetectorRun:
+    return DetectorRun(
+        name=detector.name,
+        version=detector.version,
+        looks_for=tuple(detector.looks_for),
+        status=status,
+        reason=reason,
+    )
+
+
+def _why_not_analysed(runs: Sequence[DetectorRun]) -> str:
+    if not runs:
+        return "no detector is switched on"
+    return "; ".join(f"{run.name}: {run.reason}" for run in runs)
+
+
+def _on_acquired_slices(finding: Finding, row: ExaminedStack) -> Finding:
+    """Carry a finding to the slices as acquired and measure it there, each slice with its share of the axis."""
+    assert row.geometry is not None
+    region, positions = finding.region, row.slice_positions_mm
+    if row.working_grid is not None:
+        region = to_acquired(region, row.geometry, positions)
+    thickness = row.acquisition.slice_thickness_mm
+    measured = region_volume_ml(region, slice_positions_mm=positions, slice_thickness_mm=thickness)
+    return replace(
+        finding,
+        region=region,
+        volume_ml=None if finding.volume_ml is None else measured,
+        centroid_lps_mm=region_centroid_lps_mm(region, slice_positions_mm=positions, slice_thickness_mm=thickness),
+        series_instance_uid=row.series_instance_uid,
+        stack=row.stack,
+    )
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str, clock: Callable[[], float]) -> Iterator[None]:
+    start = clock()
+    yield
+    timings[step] = timings.get(step, 0.0) + clock() - start

@@ -1,0 +1,115 @@
+"""What do the rows of all series say about the study: which scan covers which, which lesion is which, how urgent?"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+
+from pipeline.model import ExaminedStack, Finding, Priority, Role, StudyStatus
+from reconstruction.geometry import Points
+
+COVERED_SHARE = 0.9
+"""A stack is covered when a better one of the same scan spans at least this share of its length."""
+
+SAME_LESION_MM = 5.0
+
+_PRIORITY_OF_KIND = {"hemorrhage": Priority.STAT, "fracture": Priority.URGENT}
+
+
+def with_coverage(rows: Sequence[ExaminedStack]) -> tuple[ExaminedStack, ...]:
+    """Name, for each volume that nothing ran on, the analysed stack of the same scan that covers it, if any."""
+    analysed = [row for row in rows if row.analysed]
+    return tuple(_covered(row, analysed) if row.role is Role.VOLUME and not row.analysed else row for row in rows)
+
+
+def status_of(rows: Iterable[ExaminedStack]) -> StudyStatus:
+    """Say how much of a study was read; roles other than volume do not count."""
+    volumes = [row for row in rows if row.role is Role.VOLUME]
+    read = [row for row in volumes if row.analysed or row.covered_by is not None]
+    if not any(row.analysed for row in volumes):
+        return StudyStatus.NOT_ANALYSED
+    return StudyStatus.ANALYSED if len(read) == len(volumes) else StudyStatus.PARTLY_ANALYSED
+
+
+def priority_of(status: StudyStatus, rows: Sequence[ExaminedStack], findings: Sequence[Finding]) -> Priority | None:
+    """Say how soon a person should look.
+
+    A finding raises the priority whatever else was not looked at; without findings a study is routine only when it
+    was read whole and every detector ran somewhere on it, else unknown (None), which sorts above routine.
+    """
+    raised = {_PRIORITY_OF_KIND[finding.kind] for finding in findings}
+    for priority in (Priority.STAT, Priority.URGENT):
+        if priority in raised:
+            return priority
+    return Priority.ROUTINE if status is StudyStatus.ANALYSED and _all_due_ran(rows) else None
+
+
+def merged(findings: Sequence[Finding], rows: Sequence[ExaminedStack]) -> tuple[Finding, ...]:
+    """Make one finding of the same lesion seen in several series of one frame of reference.
+
+    The surest sighting measures; the others are listed in ``also_seen_in``. Order: surest first.
+    """
+    frames = {(row.series_instance_uid, row.stack): _frame_of_reference(row) for row in rows}
+    ordered = sorted(findings, key=lambda f: (-f.probability, f.series_instance_uid, f.stack, f.centroid_lps_mm))
+
+    def add(kept: tuple[Finding, ...], finding: Finding) -> tuple[Finding, ...]:
+        for n, other in enumerate(kept):
+            if _same_lesion(other, finding, frames):
+                place = (finding.series_instance_uid, finding.stack)
+                return (*kept[:n], replace(other, also_seen_in=(*other.also_seen_in, place)), *kept[n + 1 :])
+        return (*kept, finding)
+
+    return reduce(add, ordered, ())
+
+
+def _all_due_ran(rows: Sequence[ExaminedStack]) -> bool:
+    due = {run.name for row in rows for run in row.detectors}
+    ran = {run.name for row in rows for run in row.detectors if run.status == "ran"}
+    return due == ran
+
+
+def _covered(row: ExaminedStack, analysed: Sequence[ExaminedStack]) -> ExaminedStack:
+    better = next((other for other in analysed if _covers(other, row)), None)
+    if better is None:
+        return row
+    reason = f"covered by series {better.series_number}, stack {better.stack} of the same scan; {row.reason}"
+    return replace(row, covered_by=(better.series_instance_uid, better.stack), reason=reason)
+
+
+def _covers(other: ExaminedStack, row: ExaminedStack) -> bool:
+    """Say whether ``other`` spans the same part of the patient: frame of reference, direction and length."""
+    if other.geometry is None or row.geometry is None or _frame_of_reference(row) is None:
+        return False
+    if _frame_of_reference(other) != _frame_of_reference(row):
+        return False
+    normal = row.geometry.normal
+    low, high = _extent(row, normal)
+    other_low, other_high = _extent(other, normal)
+    overlap = min(high, other_high) - max(low, other_low)
+    return overlap >= COVERED_SHARE * (high - low)
+
+
+def _extent(row: ExaminedStack, normal: Points) -> tuple[float, float]:
+    assert row.geometry is not None
+    length = row.slice_positions_mm[-1] if row.slice_positions_mm else None
+    steps = length / row.geometry.slice_step_mm if length is not None else row.geometry.shape[0] - 1
+    ends = row.geometry.to_mm([(0, 0, 0), (steps, 0, 0)]) @ normal
+    return float(ends.min()), float(ends.max())
+
+
+def _frame_of_reference(row: ExaminedStack) -> str | None:
+    return None if row.geometry is None else row.geometry.frame_of_reference_uid
+
+
+def _same_lesion(a: Finding, b: Finding, frames: dict[tuple[str, int], str | None]) -> bool:
+    place_a, place_b = (a.series_instance_uid, a.stack), (b.series_instance_uid, b.stack)
+    frame = frames.get(place_a)
+    if a.kind != b.kind or place_a == place_b or frame is None or frame != frames.get(place_b):
+        return False
+    reach = max(SAME_LESION_MM, _radius_mm(a), _radius_mm(b))
+    return math.dist(a.centroid_lps_mm, b.centroid_lps_mm) <= reach
+
+
+def _radius_mm(finding: Finding) -> float:
+    """Radius of the ball of the same volume."""
+    return float((3000.0 * (finding.volume_ml or 0.0) / (4.0 * math.pi)) ** (1.0 / 3.0))

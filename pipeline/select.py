@@ -1,0 +1,128 @@
+"""Study -> the stacks to read, and the rest with reasons."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.model import Acquisition, ExaminedStack, Role
+from reconstruction.headers import Header
+from reconstruction.slices import Refused, Stack, stacks_of
+
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_MULTI_FRAME_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
+_DOCUMENT_MODALITIES = frozenset({"SR", "DOC", "PR", "KO", "PLAN"})
+_REFORMATS = frozenset({"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "VOLREN", "VRT", "3D", "CPR"})
+_NOT_HOUNSFIELD = ("MATERIAL", "Z_EFF", "ZEFF", "RHO", "ELECTRON_DENSITY", "IODINE", "EFFECTIVE_Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Selected:
+    """One stack of a series: what it is and, where it can be read, its slices in order."""
+
+    row: ExaminedStack
+    stack: Stack | None
+
+
+def digest_of(sop_instance_uids: Iterable[str]) -> str:
+    """Hash the sorted names of the instances that ``select`` may read (DESIGN, study.digest)."""
+    return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
+
+
+def select_series(headers: Sequence[Header]) -> tuple[Selected, ...]:
+    """Sort one series into stacks, numbered from 1; volumes carry their Stack, everything else its reason."""
+    by_role: dict[tuple[Role, str | None], list[Header]] = {}
+    for header in headers:
+        by_role.setdefault(role_of(header), []).append(header)
+    selected: list[Selected] = []
+    for (role, reason), members in sorted(by_role.items(), key=lambda item: item[0][0] is not Role.VOLUME):
+        selected.extend(_volumes(members) if role is Role.VOLUME else [_left_out(members, role, reason or "")])
+    return tuple(replace(s, row=replace(s.row, stack=n)) for n, s in enumerate(selected, 1))
+
+
+def role_of(header: Header) -> tuple[Role, str | None]:
+    """Say what an instance is for, from its header alone, and why it is not read (None for a volume's slice)."""
+    if header.modality in _DOCUMENT_MODALITIES:
+        return Role.DOCUMENT, f"a document ({header.modality}), not an image of the patient"
+    if header.modality != "CT":
+        return Role.NOT_CT, f"modality {header.modality or 'not stated'}, not CT"
+    if header.sop_class_uid not in _MULTI_FRAME_CT | {_CT_IMAGE} or not header.has_pixels:
+        return Role.DOCUMENT, "a page or screen capture, not a CT image"
+    return _role_of_ct(header)
+
+
+def _role_of_ct(header: Header) -> tuple[Role, str | None]:
+    values = {value.upper() for value in header.image_type}
+    if "LOCALIZER" in values:
+        return Role.LOCALIZER, "a localizer (scout), not a cross-section"
+    if "DERIVED" in values and values & _REFORMATS:
+        return Role.DERIVED, "reformatted from another series"
+    if any(mark in value for value in values for mark in _NOT_HOUNSFIELD):
+        return Role.DERIVED, "not Hounsfield units (a material or effective-Z map)"
+    return Role.VOLUME, None
+
+
+def acquisition_of(headers: Sequence[Header], stack: Stack | None = None) -> Acquisition:
+    """Collect how a stack was acquired from its first header."""
+    first = headers[0]
+    return Acquisition(
+        modality=first.modality,
+        kernel=first.kernel,
+        contrast_agent=first.contrast_agent,
+        body_part=first.body_part,
+        series_description=first.series_description or None,
+        study_description=first.study_description,
+        protocol_name=first.protocol_name,
+        manufacturer=first.manufacturer,
+        slice_thickness_mm=first.slice_thickness_mm,
+        slice_count=len(headers),
+        age_years=first.age_years,
+        rescale_type=first.rescale_type,
+        kvp=first.kvp,
+        tilt_deg=None if stack is None else stack.geometry.tilt_deg,
+    )
+
+
+def _volumes(headers: Sequence[Header]) -> list[Selected]:
+    multi_frame = [h for h in headers if h.sop_class_uid in _MULTI_FRAME_CT or h.number_of_frames > 1]
+    single = [h for h in headers if h not in multi_frame]
+    selected = [_selected(part) for part in stacks_of(single)] if single else []
+    if multi_frame:
+        selected.append(_left_out(multi_frame, Role.VOLUME, "Enhanced (multi-frame) CT is not read yet"))
+    return selected
+
+
+def _selected(part: Stack | Refused) -> Selected:
+    if isinstance(part, Stack):
+        return Selected(row=_stack_row(part), stack=part)
+    return _left_out(part.headers, Role.DERIVED if part.repeats else Role.VOLUME, part.reason)
+
+
+def _stack_row(stack: Stack) -> ExaminedStack:
+    return replace(
+        _row(stack.headers, Role.VOLUME, None),
+        geometry=stack.geometry,
+        slice_positions_mm=None if stack.even else stack.slice_positions_mm,
+        nominal_step_mm=stack.nominal_step_mm,
+        gaps_mm=stack.gaps_mm,
+        notes=stack.notes,
+        acquisition=acquisition_of(stack.headers, stack),
+    )
+
+
+def _left_out(headers: Sequence[Header], role: Role, reason: str) -> Selected:
+    ordered = sorted(headers, key=lambda h: (h.instance_number or 0, h.sop_instance_uid))
+    return Selected(row=_row(ordered, role, reason), stack=None)
+
+
+def _row(headers: Sequence[Header], role: Role, reason: str | None) -> ExaminedStack:
+    first = headers[0]
+    return ExaminedStack(
+        series_instance_uid=first.series_instance_uid,
+        series_number=first.series_number,
+        series_description=first.series_description,
+        stack=1,
+        role=role,
+        instances=tuple(h.sop_instance_uid for h in headers),
+        reason=reason,
+        acquisition=acquisition_of(headers),
+    )
