@@ -208,6 +208,16 @@ class Settings(_Table):
             raise ValueError(f"two [[destination]] tables are named {', '.join(twice)}; give each its own name")
         return self
 
+    @property
+    def database(self) -> Path:
+        """Where the index, the queue and the reports lie: one SQLite file."""
+        return self.state_dir / "ctriage.sqlite"
+
+    @property
+    def results_dir(self) -> Path:
+        """Where every result is also put as a file."""
+        return self.state_dir / "results"
+
     def content_hash(self) -> str:
         """Hash the settings that change what results contain, and only those: pictures, detectors, language."""
         content = self.model_dump(mode="json", include={"outputs", "detectors", "language"})

@@ -1,0 +1,107 @@
+"""``ctriage check``: does it see what would fail, and say the remedy?"""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from pacs_bridge import check
+from pacs_bridge.settings import Caller, Destination, Listener, Outputs, Settings
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@pytest.fixture
+def peer_port() -> Iterator[int]:
+    """Run a peer that answers C-ECHO, and only to those who call it PACS."""
+    ae = AE(ae_title="PACS")
+    ae.require_called_aet = True
+    ae.add_supported_context(Verification)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda _: 0x0000)])
+    yield server.socket.getsockname()[1]
+    server.shutdown()
+
+
+def peer(port: int, *, ae_title: str = "PACS", host: str = "127.0.0.1") -> Destination:
+    return Destination(name="pacs", ae_title=ae_title, host=host, port=port)
+
+
+def test_a_folder_that_does_not_exist_yet_is_fine_and_is_not_made(tmp_path: Path) -> None:
+    found = list(check.check_state_dir(tmp_path / "a" / "b"))
+    assert ["ok", "ok"] == [each.level.replace("warn", "ok") for each in found]
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_state_dir_below_a_file_fails_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (found,) = check.check_state_dir(tmp_path / "file" / "state")
+    assert "fail" == found.level
+    assert "state_dir" in found.remedy
+
+
+def test_a_free_port_is_fine(free_port: int) -> None:
+    assert "ok" == check.check_port(Settings(listener=Listener(port=free_port))).level
+
+
+def test_a_port_taken_by_something_else_fails() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        found = check.check_port(Settings(listener=Listener(port=port)))
+    assert ("fail", "stop that program or change listener.port") == (found.level, found.remedy)
+
+
+def test_a_port_where_the_service_itself_answers_is_fine(peer_port: int) -> None:
+    found = check.check_port(Settings(listener=Listener(ae_title="PACS", port=peer_port)))
+    assert ("ok", True) == (found.level, "is running" in found.detail)
+
+
+def test_an_address_of_another_machine_is_told(free_port: int) -> None:
+    found = check.check_port(Settings(listener=Listener(host="192.0.2.1", port=free_port)))
+    assert ("fail", True) == (found.level, "0.0.0.0" in found.remedy)
+
+
+def test_a_destination_that_answers_is_fine(peer_port: int) -> None:
+    assert "ok" == check.check_destination(Settings(), peer(peer_port)).level
+
+
+def test_a_destination_that_refuses_us_is_told_apart_from_a_dead_one(peer_port: int, free_port: int) -> None:
+    refused = check.check_destination(Settings(), peer(peer_port, ae_title="OTHER"))
+    dead = check.check_destination(Settings(), peer(free_port))
+    assert ("fail", "fail") == (refused.level, dead.level)
+    assert "refused the association: called ae title not recognised" in refused.detail
+    assert "CTRIAGE" in refused.remedy
+    assert "connection refused" in dead.detail
+
+
+def test_a_listener_on_the_network_that_lets_nobody_in_is_a_warning() -> None:
+    network = Listener(host="0.0.0.0")
+    caller = Caller(ae_title="CT01", address="10.1.2.3")
+    assert ["warn"] == [each.level for each in check.check_callers(Settings(listener=network))]
+    assert [] == list(check.check_callers(Settings(listener=network, caller=(caller,))))
+    assert [] == list(check.check_callers(Settings()))
+
+
+def test_the_libraries_of_this_environment_load() -> None:
+    assert {"ok"} == {each.level for each in check.check_libraries()}
+
+
+def test_rendering_that_is_switched_off_needs_no_library() -> None:
+    assert "ok" == check.check_rendering(Settings(outputs=Outputs(render=False))).level
+
+
+def test_a_detector_that_is_not_installed_fails_and_names_those_that_are() -> None:
+    (found,) = check.check_detectors(("hemorhage",))
+    assert ("fail", True) == (found.level, "installed are:" in found.remedy)
+
+
+def test_the_object_says_whether_anything_would_fail() -> None:
+    good, bad = check.Check(name="a", level="warn", detail=""), check.Check(name="b", level="fail", detail="")
+    assert (True, False) == (check.as_json([good])["ok"], check.as_json([good, bad])["ok"])
