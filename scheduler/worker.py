@@ -25,6 +25,7 @@ from scheduler.queue import Claims, Queue
 
 R = TypeVar("R")
 LONGEST_REASON: Final = 500
+_Token = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class Worker:
         self._now = now
         self._random = random
         self._pace = pace or Pace()
-        self._in_flight: dict[tuple[str, int], _Running] = {}
-        self._ended: SimpleQueue[tuple[str, int]] = SimpleQueue()
+        self._in_flight: dict[_Token, _Running] = {}
+        self._ended: SimpleQueue[_Token] = SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._abandoning = threading.Event()
@@ -211,7 +212,7 @@ class Worker:
         self._in_flight[token] = _Running(job=job, lane=lane, future=future, started_at=now, extended_at=now)
         future.add_done_callback(lambda _: self._end(token))
 
-    def _end(self, token: tuple[str, int]) -> None:
+    def _end(self, token: _Token) -> None:
         self._ended.put(token)
         self._wake.set()
 
@@ -256,17 +257,22 @@ class Worker:
 
     def _look_after_running(self) -> None:
         now = self._now()
-        for token, running in self._in_flight.items():
-            if running.is_overdue(now) and isinstance(running.lane.executor, Kills):
-                running.lane.executor.kill(running.future)
-                self._in_flight[token] = replace(running, is_killed=True)
-            elif now - running.extended_at >= timedelta(seconds=self._pace.lease_s / 3):
-                self._extend(running, now)
+        for token in list(self._in_flight):
+            self._kill_if_overdue(token, now)
+            self._extend_if_due(token, now)
 
-    def _extend(self, running: "_Running", now: datetime) -> None:
-        until = now + timedelta(seconds=self._pace.lease_s)
-        self._guard(lambda: self._queue.extend(running.job, until), otherwise=_reraise)
-        self._in_flight[running.job.key, running.job.attempt] = replace(running, extended_at=now)
+    def _kill_if_overdue(self, token: _Token, now: datetime) -> None:
+        running = self._in_flight[token]
+        if running.is_overdue(now) and isinstance(running.lane.executor, Kills):
+            running.lane.executor.kill(running.future)
+            self._in_flight[token] = replace(running, is_killed=True)
+
+    def _extend_if_due(self, token: _Token, now: datetime) -> None:
+        running = self._in_flight[token]
+        if now - running.extended_at >= timedelta(seconds=self._pace.lease_s / 3):
+            until = now + timedelta(seconds=self._pace.lease_s)
+            self._guard(lambda: self._queue.extend(running.job, until), otherwise=_reraise)
+            self._in_flight[token] = replace(running, extended_at=now)
 
     def _guard(self, action: Callable[[], None], *, otherwise: Callable[[Exception], None]) -> None:
         try:
