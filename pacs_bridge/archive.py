@@ -1,0 +1,378 @@
+"""Where does every received instance lie, and what is known of it: immutable files, and an index over them.
+
+A file's name is the hash of its content, never a UID. What `store` has returned is on the disk for good; `add` puts it
+into the index, inside the caller's transaction if one is open.
+"""
+
+import contextlib
+import errno
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from sqlite3 import Connection, Row
+from typing import Any, Final, Literal, NewType
+
+import structlog
+
+from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
+from pacs_bridge.instance import InstanceFacts, facts_from_json
+from pacs_bridge.part10 import file_header
+from scheduler.database import Database, migrate, statements
+
+StudyKey = NewType("StudyKey", str)
+StudyState = Literal["kept", "open", "quiet"]
+SeriesState = Literal["kept", "open", "complete"]
+
+FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+_log = structlog.get_logger()
+
+
+class Added(Enum):
+    """What the index made of an instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A Part-10 file of the archive; ``path`` is relative to the archive's folder, ``sha256`` its content's."""
+
+    sha256: str
+    path: str
+    size_bytes: int
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedStudy:
+    """A row of the index about a study."""
+
+    study_instance_uid: str
+    study_key: StudyKey
+    patient_id: str
+    patient_name: str
+    accession_number: str
+    description: str
+    state: StudyState
+    evidence: str | None
+    first_received_at: datetime
+    last_received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedSeries:
+    """A row of the index about a series."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    series_number: int | None
+    description: str
+    state: SeriesState
+    evidence: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedInstance:
+    """A row of the index about the current content of a SOP instance; ``path`` is absolute."""
+
+    facts: InstanceFacts
+    sha256: str
+    transfer_syntax: str
+    path: Path
+    size_bytes: int
+    is_ours: bool
+    calling_ae: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Two contents of one SOP instance (``kept`` and ``other`` are hashes) or two patients in one study (their IDs)."""
+
+    id: int
+    kind: Literal["content", "patient"]
+    study_instance_uid: str
+    sop_instance_uid: str
+    kept: str
+    other: str
+    found_at: datetime
+    accepted_at: datetime | None
+
+
+class Archive:
+    """The files below ``state_dir/archive`` and their index. Threads may share it."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        database: Database,
+        *,
+        free_space_floor_bytes: int = FREE_SPACE_FLOOR_BYTES,
+        free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
+        """Bring folder and index up to date, and clear away what an earlier process left half-written."""
+        self._folder = state_dir / "archive"
+        self._incoming = self._folder / "incoming"
+        self._database = database
+        self._floor_bytes = free_space_floor_bytes
+        self._free_bytes = free_bytes
+        _make_folders(self._folder, self._incoming)
+        _clear(self._incoming)
+        self._secret = _secret(state_dir / "secret")
+        migrate(database, "pacs_bridge", "sql/migrations")
+        self._sql = statements("pacs_bridge", "sql/archive.sql")
+
+    # ---- files ------------------------------------------------------------------------------------------------------
+
+    def store(self, facts: InstanceFacts, dataset: bytes, transfer_syntax: str, calling_ae: str) -> StoredFile:
+        """Put a received data set on the disk, byte for byte, durably; the same content is written once.
+
+        Raises StorageFull when the disk takes no more; nothing half-written stays.
+        """
+        digest = hashlib.sha256(transfer_syntax.encode("ascii"))
+        digest.update(dataset)
+        header = file_header(facts.sop_class_uid, facts.sop_instance_uid, transfer_syntax, calling_ae)
+        return self._keep(digest.hexdigest(), (header, dataset), transfer_syntax)
+
+    def store_part10(self, part10: bytes, transfer_syntax: str) -> StoredFile:
+        """Put a whole Part-10 file (a result of ours) on the disk, as `store` does; named by all of its bytes."""
+        return self._keep(hashlib.sha256(part10).hexdigest(), (part10,), transfer_syntax)
+
+    def path_of(self, stored: str) -> Path:
+        """Return where a stored file's relative path lies."""
+        return self._folder / stored
+
+    def _keep(self, sha256: str, parts: Sequence[bytes], transfer_syntax: str) -> StoredFile:
+        target = self._folder / sha256[:2] / f"{sha256}.dcm"
+        if not target.exists():
+            with self._room(sum(map(len, parts))):
+                self._write(target, parts)
+        return StoredFile(
+            sha256=sha256,
+            path=str(target.relative_to(self._folder)),
+            size_bytes=target.stat().st_size,
+            transfer_syntax=transfer_syntax,
+        )
+
+    @contextlib.contextmanager
+    def _room(self, wanted_bytes: int) -> Iterator[None]:
+        left = self._free_bytes(self._folder) - self._floor_bytes
+        if left < wanted_bytes:
+            raise StorageFull(max(left, 0))
+        try:
+            yield
+        except OSError as refused:
+            if refused.errno in _NO_SPACE:
+                raise StorageFull(0) from refused
+            raise
+
+    def _write(self, target: Path, parts: Sequence[bytes]) -> None:
+        """Write aside, fsync, rename, fsync the folder: after a power cut there is the whole file or none."""
+        aside = self._incoming / f"{secrets.token_hex(16)}.part"
+        try:
+            with aside.open("xb", buffering=0) as file:
+                for part in parts:
+                    _write_all(file.fileno(), part)
+                os.fsync(file.fileno())
+            aside.rename(target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+
+    # ---- index: writing ---------------------------------------------------------------------------------------------
+
+    def add(
+        self, facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime, *, is_ours: bool = False
+    ) -> Added:
+        """Enter an instance whose file is stored; the first content of a SOP instance stays the current one."""
+        row = _as_row(facts, stored, calling_ae, received_at)
+        with self._database.transaction() as connection:
+            contents = connection.execute(self._sql["contents_of"], row).fetchall()
+            if any(content["sha256"] == stored.sha256 for content in contents):
+                return Added.DUPLICATE
+            self._touch(connection, row)
+            first = not contents
+            connection.execute(self._sql["add_instance"], {**row, "is_current": first, "is_ours": is_ours})
+            if first:
+                return Added.NEW
+            kept = next(content["sha256"] for content in contents if content["is_current"])
+            self._add_conflict(connection, row, kind="content", kept=kept, other=stored.sha256)
+            return Added.CONFLICT
+
+    def set_series_state(self, study: str, series: str, state: SeriesState, evidence: str | None = None) -> None:
+        """Note how far the arrival of a series is, and on which evidence."""
+        row = {"study_instance_uid": study, "series_instance_uid": series, "state": state, "evidence": evidence}
+        with self._database.transaction() as connection:
+            connection.execute(self._sql["set_series_state"], row)
+
+    def set_study_state(self, study: str, state: StudyState, evidence: str | None = None) -> None:
+        """Note how far the arrival of a study is, and on which evidence."""
+        with self._database.transaction() as connection:
+            row = {"study_instance_uid": study, "state": state, "evidence": evidence}
+            connection.execute(self._sql["set_study_state"], row)
+
+    def accept(self, conflict_id: int, accepted_at: datetime) -> Conflict:
+        """Close a conflict, as an administrator decided. Raises UnknownConflict when none such is open."""
+        with self._database.transaction() as connection:
+            row = {"id": conflict_id, "accepted_at": accepted_at.isoformat()}
+            accepted = connection.execute(self._sql["accept_conflict"], row).fetchone()
+        if accepted is None:
+            raise UnknownConflict(conflict_id)
+        return _conflict(accepted)
+
+    def _touch(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        """Make or refresh the rows of study and series; a second patient in the study is a conflict."""
+        identity = {**row, "study_key": self.study_key(row["study_instance_uid"])}
+        known = connection.execute(self._sql["touch_study"], identity).fetchone()
+        connection.execute(self._sql["touch_series"], row)
+        first, second = _patient(known), _patient(row)
+        if first and second and first != second:
+            self._add_conflict(connection, {**row, "sop_instance_uid": ""}, kind="patient", kept=first, other=second)
+
+    def _add_conflict(self, connection: Connection, row: Mapping[str, Any], **what: str) -> None:
+        found = {**row, **what, "found_at": row["received_at"]}
+        if connection.execute(self._sql["add_conflict"], found).fetchone():
+            _log.warning("conflict_found", kind=what["kind"], study_key=self.study_key(row["study_instance_uid"]))
+
+    # ---- index: reading ---------------------------------------------------------------------------------------------
+
+    def study_key(self, study: str) -> StudyKey:
+        """Return the name under which a study stands in logs, file names and messages."""
+        return StudyKey(hmac.new(self._secret, study.encode(), hashlib.sha256).hexdigest()[:12])
+
+    def studies(self, limit: int = 1000) -> list[ArchivedStudy]:
+        """Return the studies, the latest received first."""
+        return [_study(row) for row in self._rows("studies", limit=limit)]
+
+    def study(self, study: str) -> ArchivedStudy:
+        """Return a study by its UID. Raises UnknownStudy."""
+        for row in self._rows("study", study_instance_uid=study):
+            return _study(row)
+        raise UnknownStudy(self.study_key(study))
+
+    def study_by_key(self, key: str) -> ArchivedStudy:
+        """Return a study by its study key. Raises UnknownStudy."""
+        for row in self._rows("study_by_key", study_key=key):
+            return _study(row)
+        raise UnknownStudy(key)
+
+    def unfinished_studies(self) -> list[str]:
+        """Return the UIDs of the studies whose arrival goes on."""
+        return [row["study_instance_uid"] for row in self._rows("unfinished_studies")]
+
+    def series_of(self, study: str) -> list[ArchivedSeries]:
+        """Return the series of a study by series number."""
+        return [ArchivedSeries(**row) for row in self._rows("series_of", study_instance_uid=study)]
+
+    def instances_of(self, study: str, series: str) -> list[ArchivedInstance]:
+        """Return the current instances of a series in the order they came."""
+        found = self._rows("instances_of", study_instance_uid=study, series_instance_uid=series)
+        return [_instance(row, self._folder) for row in found]
+
+    def open_conflicts(self, study: str | None = None) -> list[Conflict]:
+        """Return the conflicts nobody has accepted, of one study or of all."""
+        return [_conflict(row) for row in self._rows("open_conflicts", study_instance_uid=study)]
+
+    def holds(self, sha256: str) -> bool:
+        """Say whether this content is already in the index."""
+        return bool(self._rows("file_of", sha256=sha256))
+
+    def _rows(self, statement: str, **values: object) -> list[Row]:
+        with self._database.read() as connection:
+            return connection.execute(self._sql[statement], values).fetchall()
+
+
+def _make_folders(archive: Path, incoming: Path) -> None:
+    for folder in (archive, incoming, *(archive / f"{number:02x}" for number in range(256))):
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _sync_folder(archive)
+    _sync_folder(archive.parent)
+
+
+def _clear(incoming: Path) -> None:
+    for leftover in incoming.iterdir():
+        try:
+            leftover.unlink()
+        except OSError as refused:
+            _log.warning("leftover_not_removed", file=leftover.name, reason=refused.strerror)
+
+
+def _secret(path: Path) -> bytes:
+    """Read the key of the study keys; the first start makes it."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+    return path.read_bytes()
+
+
+def _write_all(descriptor: int, part: bytes) -> None:
+    view = memoryview(part)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:
+    return {
+        **facts.as_json(),
+        "description": facts.series_description,
+        "sha256": stored.sha256,
+        "path": stored.path,
+        "size_bytes": stored.size_bytes,
+        "transfer_syntax": stored.transfer_syntax,
+        "calling_ae": calling_ae,
+        "received_at": received_at.isoformat(),
+        "facts": json.dumps(facts.as_json()),
+    }
+
+
+def _patient(row: Mapping[str, Any] | Row) -> str:
+    return str(row["patient_id"])
+
+
+def _study(row: Row) -> ArchivedStudy:
+    return ArchivedStudy(**{**row, **_instants(row, "first_received_at", "last_received_at")})
+
+
+def _instance(row: Row, folder: Path) -> ArchivedInstance:
+    return ArchivedInstance(
+        facts=facts_from_json(json.loads(row["facts"])),
+        sha256=row["sha256"],
+        transfer_syntax=row["transfer_syntax"],
+        path=folder / row["path"],
+        size_bytes=row["size_bytes"],
+        is_ours=bool(row["is_ours"]),
+        calling_ae=row["calling_ae"],
+        received_at=datetime.fromisoformat(row["received_at"]),
+    )
+
+
+def _conflict(row: Row) -> Conflict:
+    return Conflict(**{**row, **_instants(row, "found_at", "accepted_at")})
+
+
+def _instants(row: Row, *names: str) -> dict[str, datetime | None]:
+    return {name: datetime.fromisoformat(row[name]) if row[name] else None for name in names}

@@ -1,0 +1,48 @@
+"""What can go wrong at the edges: between a peer's bytes and the archive, and between the archive and a peer."""
+
+from dataclasses import dataclass
+
+
+class BridgeError(Exception):
+    """Base of everything this package raises on purpose; its text names no patient."""
+
+
+@dataclass(eq=False)
+class CannotUnderstand(BridgeError):
+    """Bytes that are no data set we may keep under a name; a C-STORE of them ends with 0xC000."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the data set cannot be understood: {self.reason}; send it again, or look at the sender"
+
+
+@dataclass(eq=False)
+class StorageFull(BridgeError):
+    """The disk takes no more; a C-STORE ends with 0xA700, and the sender tries again later."""
+
+    free_bytes: int | None
+
+    def __str__(self) -> str:
+        left = "nothing" if self.free_bytes is None else f"{self.free_bytes // 2**20} MiB"
+        return f"the archive's disk is full ({left} left above its floor counts as full): free space, or add some"
+
+
+@dataclass(eq=False)
+class UnknownStudy(BridgeError):
+    """A study key or Study Instance UID the index does not hold."""
+
+    study: str
+
+    def __str__(self) -> str:
+        return f"the archive holds no study {self.study}: `ctriage status` lists those it holds"
+
+
+@dataclass(eq=False)
+class UnknownConflict(BridgeError):
+    """No open conflict has this number."""
+
+    conflict_id: int
+
+    def __str__(self) -> str:
+        return f"no open conflict has the number {self.conflict_id}: `ctriage status` lists the open ones"

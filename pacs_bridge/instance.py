@@ -1,0 +1,292 @@
+"""Which facts does the bridge need from a received data set, and how are they read without decoding it?
+
+One pass over the top-level elements, by lengths alone: nothing recurses, nothing is copied, pixels are stepped over.
+What comes before the pixels must be whole, and so must the pixels; what follows them is nobody's business here.
+"""
+
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pydicom.charset import convert_encodings, decode_bytes
+
+from pacs_bridge.errors import CannotUnderstand
+
+Triple = tuple[float, float, float]
+
+DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
+IMPLICIT_VR: Final = "1.2.840.10008.1.2"
+BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+CT_CLASSES: Final = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.2{variant}"
+    for variant in ("", ".1", ".2")  # CT, Enhanced CT, Legacy Converted Enhanced CT
+)
+MAX_DEPTH: Final = 64
+"""Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
+MAX_INFLATED_BYTES: Final = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFacts:
+    """What the index, the arrival and the routing know of one SOP instance, as its header says.
+
+    Texts are decoded, without padding; absent ones are empty. ``position_mm`` lies along the normal of
+    ``orientation`` (row, then column cosines, LPS). ``declared_count`` is the number of images the header promises.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    modality: str = ""
+    patient_id: str = ""
+    patient_name: str = ""
+    accession_number: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    body_part: str = ""
+    manufacturer: str = ""
+    series_number: int | None = None
+    acquisition_number: int | None = None
+    instance_number: int | None = None
+    image_type: tuple[str, ...] = ()
+    rows: int | None = None
+    columns: int | None = None
+    frames: int | None = None
+    declared_count: int | None = None
+    image_position: Triple | None = None
+    orientation: tuple[float, ...] | None = None
+
+    @property
+    def is_ct(self) -> bool:
+        """Say whether this belongs to a CT study: by modality (a scanner's pages too), or by SOP class."""
+        return self.modality == "CT" or self.sop_class_uid in CT_CLASSES
+
+    @property
+    def position_mm(self) -> float | None:
+        """Return where the image lies along its own normal; None without position and orientation."""
+        if self.image_position is None or self.orientation is None:
+            return None
+        (a, b, c), (d, e, f) = self.orientation[:3], self.orientation[3:]
+        x, y, z = self.image_position
+        return (b * f - c * e) * x + (c * d - a * f) * y + (a * e - b * d) * z
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts as JSON takes them."""
+        return asdict(self)
+
+
+def facts_from_json(facts: Mapping[str, Any]) -> InstanceFacts:
+    """Rebuild what `InstanceFacts.as_json` gave."""
+    tuples = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
+    return InstanceFacts(**{**facts, **tuples})
+
+
+def read_facts(dataset: bytes, transfer_syntax: str) -> InstanceFacts:
+    """Read the facts of a data set as it came over the network (no file meta information).
+
+    Raises CannotUnderstand for bytes that are no data set, are cut off, are nested too deeply, or lack a valid UID.
+    """
+    raw = _wanted_values(dataset, transfer_syntax)
+    encodings = _encodings(raw)
+    uids: dict[str, Any] = {name: _uid(raw, name) for name in _UIDS}
+    texts: dict[str, Any] = {name: _text(raw.get(tag, b""), encodings) for name, tag in _TEXTS.items()}
+    numbers: dict[str, Any] = {name: _integer(raw.get(tag, b"")) for name, tag in _INTEGERS.items()}
+    order = ">" if transfer_syntax == BIG_ENDIAN else "<"
+    return InstanceFacts(
+        **uids,
+        **texts,
+        **numbers,
+        modality=_text(raw.get(0x00080060, b""), encodings).upper(),
+        image_type=tuple(part.strip() for part in _text(raw.get(0x00080008, b""), encodings).split("\\") if part),
+        rows=_short(raw.get(0x00280010, b""), order),
+        columns=_short(raw.get(0x00280011, b""), order),
+        declared_count=_integer(raw.get(0x00201209, b"")) or _integer(raw.get(0x00201002, b"")),
+        image_position=_triple(_decimals(raw.get(0x00200032, b""), 3)),
+        orientation=_decimals(raw.get(0x00200037, b""), 6),
+    )
+
+
+def is_uid(text: str) -> bool:
+    """Say whether this may stand as a UID: up to 64 digits and dots; leading zeros, seen in the wild, are let pass."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UIDS: Final = {
+    "study_instance_uid": 0x0020000D,
+    "series_instance_uid": 0x0020000E,
+    "sop_instance_uid": 0x00080018,
+    "sop_class_uid": 0x00080016,
+}
+_TEXTS: Final = {
+    "patient_id": 0x00100020,
+    "patient_name": 0x00100010,
+    "accession_number": 0x00080050,
+    "study_description": 0x00081030,
+    "series_description": 0x0008103E,
+    "body_part": 0x00180015,
+    "manufacturer": 0x00080070,
+}
+_INTEGERS: Final = {
+    "series_number": 0x00200011,
+    "acquisition_number": 0x00200012,
+    "instance_number": 0x00200013,
+    "frames": 0x00280008,
+}
+_OTHERS: Final = (0x80005, 0x80008, 0x80060, 0x201209, 0x201002, 0x200032, 0x200037, 0x280010, 0x280011)
+_WANTED: Final = frozenset((*_UIDS.values(), *_TEXTS.values(), *_INTEGERS.values(), *_OTHERS))
+_PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED: Final = 0xFFFFFFFF
+_LONG_FORM: Final = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+
+
+def _wanted_values(dataset: bytes, transfer_syntax: str) -> dict[int, bytes]:
+    if transfer_syntax in DEFLATED:
+        dataset = _inflated(dataset)
+    walk = _Walk(dataset, implicit=transfer_syntax == IMPLICIT_VR, order=">" if transfer_syntax == BIG_ENDIAN else "<")
+    found: dict[int, bytes] = {}
+    try:
+        for tag, start, length in walk.top_level():
+            if tag in _WANTED:
+                found.setdefault(tag, dataset[start : start + length])
+    except struct.error as cut:
+        raise CannotUnderstand("it ends in the middle of an element") from cut
+    return found
+
+
+def _inflated(dataset: bytes) -> bytes:
+    """PS3.5 A.5: RFC 1951, no zlib header; a bomb is not inflated beyond what any study's object needs."""
+    try:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        plain = inflater.decompress(dataset, MAX_INFLATED_BYTES)
+    except zlib.error as broken:
+        raise CannotUnderstand("its deflated bytes are broken") from broken
+    if not inflater.eof:
+        raise CannotUnderstand("its deflated bytes are cut off, or too many")
+    return plain
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    tag: int
+    start: int
+    length: int
+    implicit: bool
+
+
+class _Walk:
+    """Steps over the elements of encoded bytes; every step goes forward, so it ends."""
+
+    __slots__ = ("_bytes", "_implicit", "_long", "_short", "_tag")
+
+    def __init__(self, dataset: bytes, *, implicit: bool, order: str) -> None:
+        self._bytes = dataset
+        self._implicit = implicit
+        self._tag = struct.Struct(order + "HH")
+        self._short = struct.Struct(order + "H")
+        self._long = struct.Struct(order + "L")
+
+    def top_level(self) -> Iterator[tuple[int, int, int]]:
+        """Yield tag, start and length of each value up to the pixels, which are checked to be whole."""
+        position = 0
+        while position < len(self._bytes):
+            element = self._element(position, self._implicit)
+            position = self._end_of(element)
+            if position > len(self._bytes):
+                raise CannotUnderstand("it ends in the middle of an element")
+            yield element.tag, element.start, position - element.start
+            if element.tag in _PIXELS:
+                return
+
+    def _element(self, position: int, implicit: bool) -> _Element:  # noqa: FBT001 - the syntax, not a choice
+        group, number = self._tag.unpack_from(self._bytes, position)
+        tag = group << 16 | number
+        vr = self._bytes[position + 4 : position + 6]
+        # pydicom reads on with implicit VR where no VR stands; so do we. Items never have one (PS3.5 7.5).
+        if implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
+            (length,) = self._long.unpack_from(self._bytes, position + 4)
+            return _Element(tag, position + 8, length, implicit)
+        if vr in _LONG_FORM:
+            (length,) = self._long.unpack_from(self._bytes, position + 8)
+            # PS3.5 6.2.2: UN of undefined length holds a sequence in implicit VR.
+            return _Element(tag, position + 12, length, vr == b"UN")
+        (length,) = self._short.unpack_from(self._bytes, position + 6)
+        return _Element(tag, position + 8, length, implicit)
+
+    def _end_of(self, element: _Element) -> int:
+        if element.length != _UNDEFINED:
+            return element.start + element.length
+        return self._end_of_sequence(element.start, element.implicit)
+
+    def _end_of_sequence(self, position: int, implicit: bool) -> int:  # noqa: FBT001 - the syntax, not a choice
+        """Return where a sequence (or encapsulated pixels) of undefined length ends."""
+        open_levels = [implicit]
+        while open_levels:
+            element = self._element(position, open_levels[-1])
+            position = element.start
+            if element.tag in (_ITEM_END, _SEQUENCE_END):
+                open_levels.pop()
+            elif element.length != _UNDEFINED:
+                position += element.length
+            else:
+                inner = open_levels[-1] if element.tag == _ITEM else element.implicit
+                open_levels.append(inner)
+            if len(open_levels) > MAX_DEPTH:
+                raise CannotUnderstand(f"its sequences are nested more than {MAX_DEPTH // 2} deep")
+        return position
+
+
+def _uid(raw: Mapping[int, bytes], name: str) -> str:
+    text = raw.get(_UIDS[name], b"").decode("ascii", "replace").strip("\0 ")
+    if not is_uid(text):
+        raise CannotUnderstand(f"its {name.replace('_', ' ')} is {'not valid' if text else 'missing'}")
+    return text
+
+
+def _encodings(raw: Mapping[int, bytes]) -> list[str]:
+    """Undeclared Latin-1 (ñ without 0008,0005) is common: no declaration, or an unknown one, is read as ISO_IR 100."""
+    declared = raw.get(0x00080005, b"").decode("ascii", "replace").strip("\0 ")
+    try:
+        return convert_encodings(declared.split("\\")) if declared else ["latin_1"]
+    except (LookupError, ValueError):
+        return ["latin_1"]
+
+
+def _text(value: bytes, encodings: list[str]) -> str:
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii").strip("\0 ")
+    try:
+        return decode_bytes(value, encodings, set(b"\\^=\r\n\t\f")).strip("\0 ")
+    except (LookupError, ValueError):
+        return value.decode("latin-1").strip("\0 ")
+
+
+def _integer(value: bytes) -> int | None:
+    try:
+        return int(value.split(b"\\")[0].strip(b"\0 "))
+    except ValueError:
+        return None
+
+
+def _short(value: bytes, order: str) -> int | None:
+    return int(struct.unpack(order + "H", value[:2])[0]) if len(value) >= 2 else None
+
+
+def _decimals(value: bytes, count: int) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(part.strip(b"\0 ")) for part in value.split(b"\\"))
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _triple(numbers: tuple[float, ...] | None) -> Triple | None:
+    return (numbers[0], numbers[1], numbers[2]) if numbers else None
