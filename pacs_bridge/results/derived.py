@@ -1,0 +1,159 @@
+"""How do reformatted planes and projections become a derived CT series (PS3.3 A.3)?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from pydicom import config
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomIO
+from pydicom.filewriter import write_sequence
+from pydicom.tag import Tag
+from pydicom.uid import CTImageStorage
+from pydicom.valuerep import format_number_as_ds
+
+from pacs_bridge.results.context import Context
+from pacs_bridge.results.identifiers import frame_of_reference_uid
+from pacs_bridge.results.part10 import (
+    SERIES_NUMBERS,
+    coded,
+    dress,
+    finished,
+    reference,
+    series_uid_of,
+    uid_of,
+)
+from pacs_bridge.results.sources import copy_lossy_history
+from pacs_bridge.results.texts import say
+from pipeline.model import ExaminedStack, Report, ResultObject
+from reconstruction.planes import Planes
+
+# PS3.16 CID 7203
+_DERIVATIONS = {"mpr": ("113072", "Multiplanar reformatting"), "mip": ("113078", "Maximum intensity projection")}
+_ACQUISITION = (
+    "KVP", "AcquisitionNumber", "PatientPosition", "BodyPartExamined", "ContrastBolusAgent", "ConvolutionKernel",
+    "PositionReferenceIndicator", "AcquisitionDate", "AcquisitionTime", "WindowCenter", "WindowWidth", "ProtocolName",
+)  # fmt: skip
+_TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator")
+_SOURCE_IMAGES = Tag("SourceImageSequence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reformat:
+    """Derived planes and the stack they were made from."""
+
+    planes: Planes
+    stack: ExaminedStack
+
+
+def build_derived_series(context: Context, report: Report, reformat: Reformat, number: int) -> list[ResultObject]:
+    """Build one CT image for each plane; ``number`` (from 1) tells this study's derived series apart."""
+    shared = _shared(context, report, reformat, number)
+    kind = reformat.planes.kind
+    return [
+        finished(_frame(shared, report, reformat.planes, (number, index)), kind, index + 1)
+        for index in range(len(reformat.planes.hu))
+    ]
+
+
+def _shared(context: Context, report: Report, reformat: Reformat, number: int) -> Dataset:
+    planes = reformat.planes
+    sources = context.sources.of(reformat.stack.instances)
+    shared = Dataset()
+    shared.SOPClassUID = CTImageStorage
+    shared.Modality = "CT"
+    shared.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED", planes.kind.upper()]
+    shared.SeriesInstanceUID = series_uid_of(report, planes.kind, number)
+    shared.SeriesNumber = SERIES_NUMBERS["planes"] + number
+    shared.SeriesDescription = _description(context, planes)
+    shared.ImageComments = say("disclaimer", context.language)
+    shared.BurnedInAnnotation = "NO"
+    shared.FrameOfReferenceUID = frame_of_reference_uid(sources[0])
+    _copy_acquisition(sources[0], shared)
+    copy_lossy_history(sources, shared)
+    _describe_pixels(planes, shared)
+    _describe_plane(planes, shared)
+    shared.DerivationDescription = say(f"derivation.{planes.kind}", context.language)
+    value, meaning = _DERIVATIONS[planes.kind]
+    shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
+    dress(shared, context, report)
+    shared[_SOURCE_IMAGES] = _encoded_once([reference(header) for header in sources])
+    return shared
+
+
+def _description(context: Context, planes: Planes) -> str:
+    orientation = say(f"orientation.{planes.orientation}", context.language)
+    thickness = f"{planes.slice_thickness_mm:g}"
+    return say(f"series.{planes.kind}", context.language, orientation=orientation, thickness=thickness)
+
+
+def _copy_acquisition(source: Dataset, target: Dataset) -> None:
+    for keyword in _ACQUISITION:
+        if keyword in source:
+            element = source[keyword]
+            target[keyword] = DataElement(element.tag, element.VR, element.value, validation_mode=config.IGNORE)
+    for keyword in _TYPE_2:
+        if keyword not in target:
+            setattr(target, keyword, None)
+
+
+def _describe_pixels(planes: Planes, target: Dataset) -> None:
+    target.SamplesPerPixel = 1
+    target.PhotometricInterpretation = "MONOCHROME2"
+    target.Rows, target.Columns = planes.hu.shape[1:]
+    target.BitsAllocated = target.BitsStored = 16
+    target.HighBit = 15
+    target.PixelRepresentation = 1
+    target.RescaleIntercept, target.RescaleSlope, target.RescaleType = "0", "1", "HU"
+
+
+def _describe_plane(planes: Planes, target: Dataset) -> None:
+    target.PixelSpacing = _decimals(planes.pixel_spacing_mm)
+    target.ImageOrientationPatient = _decimals([*planes.row_direction, *planes.column_direction])
+    target.SliceThickness = _decimals([planes.slice_thickness_mm])[0]
+    if planes.spacing_between_mm is not None:
+        target.SpacingBetweenSlices = _decimals([planes.spacing_between_mm])[0]
+
+
+def _decimals(values: Sequence[float]) -> list[str]:
+    """Write numbers in the 16 characters of a decimal string; -0.0 becomes 0."""
+    return [format_number_as_ds(float(value) + 0.0) for value in values]
+
+
+def _frame(shared: Dataset, report: Report, planes: Planes, place: tuple[int, int]) -> Dataset:
+    number, index = place
+    frame = Dataset()
+    frame.update(dict(_elements(shared)))
+    frame.SOPInstanceUID = uid_of(report, f"{planes.kind}:{number}", index + 1)
+    frame.InstanceNumber = index + 1
+    frame.ImagePositionPatient = _decimals(planes.origins_lps_mm[index])
+    pixels = np.ascontiguousarray(planes.hu[index], dtype="<i2").tobytes()
+    frame.add_new("PixelData", "OW", pixels)
+    return frame
+
+
+def _elements(dataset: Dataset) -> Iterator[tuple[Any, Any]]:
+    return ((tag, dataset.get_item(tag)) for tag in dataset.keys())  # noqa: SIM118  (items() would decode)
+
+
+def _encoded_once(items: Sequence[Dataset]) -> Any:
+    """Return a sequence as the bytes it is written with: hundreds of frames name the same hundreds of sources."""
+    raw = BytesIO()
+    buffer = DicomIO(raw)
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    element = DataElement(_SOURCE_IMAGES, "SQ", list(items))
+    write_sequence(buffer, element, ["iso8859"])
+    value = raw.getvalue()
+    return RawDataElement(
+        tag=_SOURCE_IMAGES,
+        VR="SQ",
+        length=len(value),
+        value=value,
+        value_tell=0,
+        is_implicit_VR=False,
+        is_little_endian=True,
+        is_raw=True,
+    )

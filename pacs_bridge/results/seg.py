@@ -1,0 +1,113 @@
+"""Which pixels of the acquired slices belong to each finding, as Segmentation objects (PS3.3 A.51)?"""
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from pacs_bridge.results import codes
+from pacs_bridge.results.context import Context
+from pacs_bridge.results.identifiers import MANUFACTURER
+from pacs_bridge.results.part10 import (
+    SERIES_NUMBERS,
+    dress,
+    finished,
+    reference,
+    series_uid_of,
+    stand_in_image,
+    uid_of,
+)
+from pacs_bridge.results.regions import Placed, on_slice, slice_indices
+from pacs_bridge.results.sources import copy_lossy_history
+from pacs_bridge.results.texts import say
+from pipeline.model import Report, ResultObject
+
+
+def build_segmentations(context: Context, report: Report, findings: Sequence[Placed]) -> list[ResultObject]:
+    """Build one binary SEG for each stack that has findings on its slices, one segment for each finding."""
+    numbers = sorted({f.segmentation for f in findings if f.segmentation is not None})
+    return [_segmentation(context, report, [f for f in findings if f.segmentation == n], n) for n in numbers]
+
+
+def segmentation_uid(report: Report, number: int) -> str:
+    """Name the SEG object with this number."""
+    return uid_of(report, "seg", number)
+
+
+def _segmentation(context: Context, report: Report, findings: Sequence[Placed], number: int) -> ResultObject:
+    slices = findings[0].slices
+    used = sorted({k for placed in findings for k in slice_indices(placed.finding)})
+    sources = [slices[k] for k in used]
+    segmentation: Dataset = hd.seg.Segmentation(
+        source_images=[stand_in_image(header) for header in sources],
+        pixel_array=_pixels(findings, used),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(placed, report) for placed in findings],
+        series_instance_uid=series_uid_of(report, "seg", number),
+        series_number=SERIES_NUMBERS["seg"] + number - 1,
+        sop_instance_uid=segmentation_uid(report, number),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
+        software_versions=report.provenance.code_version,
+        device_serial_number="1",
+        content_label="FINDINGS",
+        content_description=say("disclaimer", context.language),
+        content_creator_name=None,
+        series_description=say("series.seg", context.language),
+    )
+    _name_sources(segmentation, sources)
+    _fix_dimension_uid(segmentation, uid_of(report, "dimensions", number))
+    copy_lossy_history(sources, segmentation)
+    dress(segmentation, context, report)
+    return finished(segmentation, "seg", number)
+
+
+def _pixels(findings: Sequence[Placed], used: Sequence[int]) -> npt.NDArray[np.uint8]:
+    layers = [np.stack([on_slice(placed.finding, k) for k in used]) for placed in findings]
+    return np.stack(layers, axis=-1).astype(np.uint8)
+
+
+def _segment(placed: Placed, report: Report) -> Dataset:
+    finding = placed.finding
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=finding.detector,
+        family=codes.MORPHOLOGICAL_OPERATIONS,
+        version=report.provenance.detector_versions.get(finding.detector, report.provenance.code_version),
+        source=MANUFACTURER,
+    )
+    description: Dataset = hd.seg.SegmentDescription(
+        segment_number=placed.segment,
+        segment_label=f"{finding.code.meaning} ({placed.tracking_id})"[:64],
+        segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL,
+        segmented_property_type=codes.concept(finding.code),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=placed.tracking_uid,
+        tracking_id=placed.tracking_id,
+    )
+    return description
+
+
+def _name_sources(segmentation: Dataset, sources: Sequence[Dataset]) -> None:
+    """Give every reference the source's true SOP class; highdicom saw stand-ins of class CT."""
+    classes = {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in sources}
+    for item in _references(segmentation):
+        item.ReferencedSOPClassUID = classes[str(item.ReferencedSOPInstanceUID)]
+    segmentation.SourceImageSequence = [reference(header) for header in sources]
+
+
+def _references(segmentation: Dataset) -> list[Dataset]:
+    listed = [item for series in segmentation.ReferencedSeriesSequence for item in series.ReferencedInstanceSequence]
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    derivations = [derivation for frame in frames for derivation in frame.get("DerivationImageSequence", [])]
+    return listed + [item for derivation in derivations for item in derivation.SourceImageSequence]
+
+
+def _fix_dimension_uid(segmentation: Dataset, uid: str) -> None:
+    """Replace the random Dimension Organization UID: the same Report gives the same bytes."""
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
+    for index in segmentation.DimensionIndexSequence:
+        index.DimensionOrganizationUID = uid

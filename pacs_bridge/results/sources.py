@@ -1,0 +1,175 @@
+"""What do the source headers say of patient and study, and how does that text travel unchanged?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom import config
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+from pacs_bridge.results.errors import MissingHeaders
+from pipeline.model import ExaminedStack, Report, Role
+
+# Type 2 attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, empty where unknown
+_ALWAYS = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
+)  # fmt: skip
+_WHERE_PRESENT = (
+    "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "PatientBirthTime",
+    "OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "PatientMotherBirthName", "EthnicGroup",
+    "PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "StudyInstanceUID", "StudyDescription", "IssuerOfAccessionNumberSequence", "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy", "RequestingService", "ProcedureCodeSequence", "ReferencedStudySequence",
+    "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight", "MedicalAlerts", "Allergies",
+    "SmokingStatus", "PregnancyStatus", "Occupation", "AdditionalPatientHistory", "AdmissionID",
+    "TimezoneOffsetFromUTC",
+)  # fmt: skip
+_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
+_DEFAULT = {"", "ISO_IR 6"}
+# Single-valued character sets without code extensions (PS3.3 C.12.1.1.2): what they can carry, Python can tell
+_SIMPLE = {
+    "ISO_IR 100", "ISO_IR 101", "ISO_IR 109", "ISO_IR 110", "ISO_IR 126", "ISO_IR 127", "ISO_IR 138", "ISO_IR 144",
+    "ISO_IR 148", "ISO_IR 166", "ISO_IR 203", "ISO_IR 192", "GB18030", "GBK",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SourceHeaders:
+    """The data sets (without pixels) of a study's source instances, by SOP Instance UID."""
+
+    datasets: Mapping[str, Dataset]
+
+    def of(self, instances: Sequence[str]) -> list[Dataset]:
+        """Return the headers of these instances in their order; raises MissingHeaders."""
+        missing = [uid for uid in instances if uid not in self.datasets]
+        if missing:
+            raise MissingHeaders(len(missing))
+        return [self.datasets[uid] for uid in instances]
+
+    def evidence(self, report: Report) -> list[Dataset]:
+        """Return the header of every instance the Report examined or set aside, by series and in slice order."""
+        stacks = sorted(report.examined, key=lambda stack: (stack.series_instance_uid, stack.stack))
+        named = dict.fromkeys(uid for stack in stacks for uid in stack.instances)
+        return self.of(tuple(named) or sorted(self.datasets))
+
+    def speaker(self, report: Report) -> Dataset:
+        """Return the header that speaks for patient and study: the first slice of the first volume, else any."""
+        for stack in _volumes_first(report.examined):
+            if stack.instances:
+                return self.of(stack.instances[:1])[0]
+        if not self.datasets:
+            raise MissingHeaders(1)
+        return self.datasets[min(self.datasets)]
+
+
+def _volumes_first(stacks: Sequence[ExaminedStack]) -> list[ExaminedStack]:
+    return sorted(stacks, key=lambda stack: (stack.role is not Role.VOLUME, stack.series_instance_uid, stack.stack))
+
+
+def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
+    """Give ``target`` the source's patient and study attributes, decoded; values are neither checked nor mended."""
+    for keyword in _ALWAYS:
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        target[tag] = _copied(source[tag]) if tag in source else DataElement(tag, dictionary_VR(tag), None)
+    for keyword in _WHERE_PRESENT:
+        tag = tag_for_keyword(keyword)
+        if tag is not None and tag in source:
+            target[tag] = _copied(source[tag])
+
+
+def _copied(element: DataElement) -> DataElement:
+    value = element.value
+    if element.VR == "SQ":
+        value = [_copied_item(item) for item in value]
+    elif element.VR == "PN" and value:
+        # A PersonName remembers its bytes and their encoding; the text alone travels, to be encoded anew
+        value = str(value) if element.VM == 1 else [str(name) for name in value]
+    return DataElement(element.tag, element.VR, value, validation_mode=config.IGNORE)
+
+
+def _copied_item(item: Dataset) -> Dataset:
+    copy = Dataset()
+    for element in item:
+        if element.keyword != "SpecificCharacterSet":
+            copy[element.tag] = _copied(element)
+    return copy
+
+
+def declared_character_set(source: Dataset) -> tuple[str, ...]:
+    """Return the values of Specific Character Set; empty where none is declared."""
+    value = source.get("SpecificCharacterSet")
+    values = [value] if value is None or isinstance(value, str) else list(value)
+    return tuple(str(v or "").strip() for v in values) if value else ()
+
+
+def has_undeclared_latin(source: Dataset) -> bool:
+    """Say whether patient or study text holds bytes of 0x80 and above that no declared character set explains."""
+    if not _is_default(declared_character_set(source)):
+        return False
+    spoken = Dataset()
+    copy_patient_and_study(source, spoken)
+    return not all(text.isascii() for text in texts_of(spoken))
+
+
+def settle_character_set(target: Dataset, source: Dataset) -> None:
+    """Declare a character set that carries every text of ``target``: the source's own where it can, else ISO_IR 192."""
+    everything = "".join(set(texts_of(target)))
+    for candidate in _candidates(source):
+        if _carries(candidate, everything):
+            _declare(target, candidate)
+            return
+    _declare(target, "ISO_IR 192")
+
+
+def _declare(target: Dataset, character_set: str) -> None:
+    if character_set:
+        target.SpecificCharacterSet = character_set
+    else:
+        target.pop("SpecificCharacterSet", None)
+
+
+def _candidates(source: Dataset) -> list[str]:
+    declared = declared_character_set(source)
+    if _is_default(declared):
+        return ["", "ISO_IR 100"] if has_undeclared_latin(source) else [""]
+    return [declared[0]] if len(declared) == 1 and declared[0] in _SIMPLE else []
+
+
+def _is_default(declared: tuple[str, ...]) -> bool:
+    return len(declared) <= 1 and set(declared) <= _DEFAULT
+
+
+def _carries(character_set: str, text: str) -> bool:
+    codec = python_encoding[character_set] if character_set else "ascii"
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def texts_of(dataset: Dataset) -> Iterator[str]:
+    """Yield every text of a data set that its character set has to carry, sequences included."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from texts_of(item)
+        elif element.VR in _TEXT and element.value:
+            yield from (str(value) for value in _values(element))
+
+
+def _values(element: DataElement) -> Sequence[object]:
+    return [element.value] if element.VM == 1 else element.value
+
+
+def copy_lossy_history(sources: Sequence[Dataset], target: Dataset) -> None:
+    """Say that pixels were once compressed with loss where any source says so (PS3.3 C.7.6.1.1.5)."""
+    lossy = next((source for source in sources if str(source.get("LossyImageCompression") or "") == "01"), None)
+    target.LossyImageCompression = "00" if lossy is None else "01"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy is not None and keyword in lossy:
+            target[keyword] = _copied(lossy[keyword])

@@ -1,0 +1,101 @@
+"""Which words do people read in the results, in English and in Spanish?"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from pipeline.model import NOT_A_MEDICAL_DEVICE
+
+Language = Literal["en", "es"]
+
+TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
+    {
+        # LO holds 64 characters: the disclaimer also stands in SEG's Content Description
+        "disclaimer": {
+            "en": NOT_A_MEDICAL_DEVICE,
+            "es": "No es dispositivo médico; para investigación y apoyo al triaje",
+        },
+        "series.sr": {"en": "ctriage: CT triage report", "es": "ctriage: informe de triaje TC"},
+        "series.seg": {"en": "ctriage: finding regions", "es": "ctriage: regiones de los hallazgos"},
+        "series.key_objects": {"en": "ctriage: key images", "es": "ctriage: imágenes clave"},
+        "series.mpr": {
+            "en": "ctriage: MPR {orientation} {thickness} mm",
+            "es": "ctriage: MPR {orientation} {thickness} mm",
+        },
+        "series.mip": {
+            "en": "ctriage: MIP {orientation} {thickness} mm",
+            "es": "ctriage: MIP {orientation} {thickness} mm",
+        },
+        "series.render": {"en": "ctriage: 3D rendering", "es": "ctriage: reconstrucción 3D"},
+        "series.summary": {"en": "ctriage: summary page", "es": "ctriage: página de resumen"},
+        "orientation.coronal": {"en": "coronal", "es": "coronal"},
+        "orientation.sagittal": {"en": "sagittal", "es": "sagital"},
+        "orientation.axial": {"en": "axial", "es": "axial"},
+        "derivation.mpr": {
+            "en": "Multiplanar reformatting of the source series",
+            "es": "Reformateo multiplanar de la serie de origen",
+        },
+        "derivation.mip": {
+            "en": "Maximum intensity projection of the source series",
+            "es": "Proyección de máxima intensidad de la serie de origen",
+        },
+        "derivation.render": {
+            "en": "3D rendering of the source series",
+            "es": "Representación 3D de la serie de origen",
+        },
+        "derivation.summary": {"en": "One-page summary of the triage", "es": "Resumen del triaje en una página"},
+        "not_analysed": {"en": "NOT ANALYSED", "es": "NO ANALIZADO"},
+        "status.analysed": {"en": "Analysed", "es": "Analizado"},
+        "status.partly_analysed": {"en": "PARTLY ANALYSED", "es": "ANALIZADO EN PARTE"},
+        "status.not_analysed": {"en": "NOT ANALYSED", "es": "NO ANALIZADO"},
+        "priority.stat": {"en": "Stat", "es": "Inmediata"},
+        "priority.urgent": {"en": "Urgent", "es": "Urgente"},
+        "priority.routine": {"en": "Routine", "es": "Rutina"},
+        "priority.unknown": {"en": "Unknown", "es": "Desconocida"},
+        "role.volume": {"en": "volume", "es": "volumen"},
+        "role.localizer": {"en": "localizer", "es": "localizador"},
+        "role.document": {"en": "document", "es": "documento"},
+        "role.derived": {"en": "derived images", "es": "imágenes derivadas"},
+        "role.not_ct": {"en": "not CT", "es": "no es TC"},
+        "run.declined": {"en": "declined", "es": "rechazado"},
+        "run.failed": {"en": "failed", "es": "fallido"},
+        "kind.hemorrhage": {"en": "hemorrhage", "es": "hemorragia"},
+        "kind.fracture": {"en": "fracture", "es": "fractura"},
+        "no_reason": {"en": "no detector ran", "es": "no se ejecutó ningún detector"},
+        "stack": {"en": "Series {number}{name}, stack {stack}", "es": "Serie {number}{name}, bloque {stack}"},
+        "line.not_analysed": {
+            "en": "NOT ANALYSED: {stack} ({role}): {reason}",
+            "es": "NO ANALIZADO: {stack} ({role}): {reason}",
+        },
+        "line.run": {
+            "en": "NOT ANALYSED for {kinds} by {detector} ({status}): {stack}: {reason}",
+            "es": "NO ANALIZADO en busca de {kinds} por {detector} ({status}): {stack}: {reason}",
+        },
+        "line.not_detected": {
+            "en": "{kind}: not detected by {detector} {version} in {stack}",
+            "es": "{kind}: no detectado por {detector} {version} en {stack}",
+        },
+        "line.also_seen": {"en": "Also seen in {stacks}", "es": "También visible en {stacks}"},
+        "line.replaces": {
+            "en": "This version ({version}) replaces an earlier one",
+            "es": "Esta versión ({version}) sustituye a una anterior",
+        },
+        "note.undeclared_latin": {
+            "en": "The source declares no character set for its accented letters; they were read as ISO_IR 100",
+            "es": "El original no declara el juego de caracteres de sus acentos; se leyeron como ISO_IR 100",
+        },
+        "completion": {"en": "Not every volume was analysed", "es": "No se analizaron todos los volúmenes"},
+        "key_objects": {"en": "Slices where findings are largest", "es": "Cortes donde los hallazgos son mayores"},
+    }
+)
+
+
+def say(key: str, language: Language, /, **values: object) -> str:
+    """Return the words for ``key`` in ``language``, with ``values`` put into their places."""
+    return TEXTS[key][language].format(**values)
+
+
+def say_known(prefix: str, word: str, language: Language) -> str:
+    """Return the words for ``prefix.word``; a word that the table does not hold (a plug-in's kind) is said as it is."""
+    entry = TEXTS.get(f"{prefix}.{word}")
+    return entry[language] if entry else word
