@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import entry_points
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pacs_bridge.settings import Destination, Settings
+from pipeline.errors import UnknownDetector
+from pipeline.registry import load_detectors
 
-DETECTOR_GROUP: Final = "ctriage.detectors"
 ECHO_TIMEOUT_S: Final = 5.0
 LOW_DISK_GB: Final = 20.0
 NO_DISK_GB: Final = 2.0
@@ -248,19 +248,17 @@ def _loads(library: str) -> bool:
 
 def check_detectors(enabled: Sequence[str]) -> Iterator[Check]:
     """See that each detector named in the settings is installed and loads."""
-    installed = {point.name: point for point in entry_points(group=DETECTOR_GROUP)}
     for name in enabled:
-        label = f"detector {name}"
-        if name not in installed:
-            remedy = (
-                f"correct detectors.enabled, or install it; installed are: {', '.join(sorted(installed)) or 'none'}"
-            )
-            yield Check(name=label, level="fail", detail="is not installed", remedy=remedy)
-            continue
-        try:
-            installed[name].load()
-        except (ImportError, AttributeError) as broken:
-            remedy = "reinstall the package that provides it, or take it out of detectors.enabled"
-            yield Check(name=label, level="fail", detail=str(broken), remedy=remedy)
-        else:
-            yield Check(name=label, level="ok", detail=installed[name].value)
+        yield _detector(name)
+
+
+def _detector(name: str) -> Check:
+    label = f"detector {name}"
+    try:
+        (detector,) = load_detectors((name,))
+    except UnknownDetector as unknown:
+        return Check(name=label, level="fail", detail=str(unknown), remedy="correct detectors.enabled, or install it")
+    except (ImportError, AttributeError) as broken:
+        remedy = "reinstall the package that provides it, or take it out of detectors.enabled"
+        return Check(name=label, level="fail", detail=str(broken), remedy=remedy)
+    return Check(name=label, level="ok", detail=f"version {detector.version}")

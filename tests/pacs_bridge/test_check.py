@@ -99,7 +99,7 @@ def test_rendering_that_is_switched_off_needs_no_library() -> None:
 
 def test_a_detector_that_is_not_installed_fails_and_names_those_that_are() -> None:
     (found,) = check.check_detectors(("hemorhage",))
-    assert ("fail", True) == (found.level, "installed are:" in found.remedy)
+    assert ("fail", True) == (found.level, "installed are:" in found.detail)
 
 
 def test_the_object_says_whether_anything_would_fail() -> None:
