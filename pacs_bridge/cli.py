@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,6 +106,62 @@ def check(
     raise typer.Exit(ExitStatus.FAILED if look.would_fail(checks) else ExitStatus.OK)
 
 
+@app.command()
+def status(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only the study of this study key.")] = None,
+    config: Config = None,
+    overrides: Set = None,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
+) -> None:
+    """Show studies, jobs, deliveries and conflicts, whether the service runs or not."""
+    from pacs_bridge.status import read_status, tables
+    from pacs_bridge.terminal import print_json, print_table
+
+    settings = _settings(config, overrides)
+    with _told_apart():
+        found = read_status(settings.database, key)
+    if as_json:
+        print_json(found)
+        return
+    for title, columns, rows in tables(found):
+        print_table(title, columns, rows)
+
+
+@conflicts.command("list")
+def list_conflicts(
+    config: Config = None,
+    overrides: Set = None,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
+) -> None:
+    """Show the conflicts nobody has accepted: two contents of one instance, two patients in one study."""
+    from pacs_bridge.status import read_status, tables
+    from pacs_bridge.terminal import print_json, print_table
+
+    settings = _settings(config, overrides)
+    with _told_apart():
+        found = {"conflicts": read_status(settings.database)["conflicts"]}
+    if as_json:
+        print_json(found)
+        return
+    for title, columns, rows in tables(found):
+        print_table(title, columns, rows)
+
+
+@conflicts.command("accept")
+def accept_conflict(
+    conflict: Annotated[int, typer.Argument(metavar="ID", help="The number that `ctriage conflicts list` shows.")],
+    config: Config = None,
+    overrides: Set = None,
+) -> None:
+    """Accept a conflict as it stands: what was kept stays current, and the study's results are delivered."""
+    from pacs_bridge.conflicts import accept
+
+    settings = _settings(config, overrides)
+    with _told_apart():
+        accept(settings.database, conflict, now=datetime.now(UTC))
+    typer.echo(f"Conflict {conflict} is accepted.")
+
+
 # ---- what several commands need -------------------------------------------------------------------------------------
 
 
@@ -117,6 +174,20 @@ def _settings(config: Path | None, overrides: Sequence[str] | None) -> "Settings
     except SettingsError as wrong:
         complain(str(wrong))
         raise typer.Exit(ExitStatus.USAGE) from wrong
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Turn what this package raises on purpose into a message and an exit status."""
+    from pacs_bridge.errors import BridgeError
+    from pacs_bridge.status import NoState
+    from pacs_bridge.terminal import complain
+
+    try:
+        yield
+    except BridgeError as told:
+        complain(str(told))
+        raise typer.Exit(ExitStatus.USAGE if isinstance(told, NoState) else ExitStatus.FAILED) from told
 
 
 def _parsed(overrides: Sequence[str]) -> dict[str, Any]:

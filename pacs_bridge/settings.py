@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
+from pacs_bridge.errors import BridgeError
 from pipeline.model import ObjectKind, Priority
 
 SETTINGS_FILE = Path("ctriage.toml")
@@ -26,7 +27,7 @@ FLAGS_FIRST: tuple[ObjectKind, ...] = ("sr", "seg", "key_objects")
 
 
 @dataclass(eq=False)
-class SettingsError(Exception):
+class SettingsError(BridgeError):
     """Settings that cannot be used; each problem says where, which key, what is wrong and the remedy."""
 
     problems: tuple[str, ...]

@@ -1,0 +1,50 @@
+"""How does an administrator's decision about a conflict take effect, while the service runs or when it is stopped?
+
+Writes to the index and the queue in one transaction. Opening an Archive is left to the service: that clears away what
+is half-received.
+"""
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pacs_bridge.errors import UnknownConflict
+from pacs_bridge.status import NoState
+from scheduler.database import Database, statements
+from scheduler.job import Status
+from scheduler.sqlite_queue import SqliteQueue
+
+
+def accept(database: Path, conflict_id: int, *, now: datetime) -> str:
+    """Close a conflict and let go what it held back; returns the Study Instance UID.
+
+    Jobs of the study are released once its last conflict is closed. Raises UnknownConflict, NoState.
+    """
+    if not database.is_file():
+        raise NoState(database, "there is no such file")
+    opened = Database(database)
+    try:
+        return _accept(opened, conflict_id, now)
+    finally:
+        opened.close()
+
+
+def _accept(database: Database, conflict_id: int, now: datetime) -> str:
+    sql = statements("pacs_bridge", "sql/archive.sql")
+    queue = SqliteQueue(database)
+    with database.transaction() as connection:
+        study = _close(connection, sql["accept_conflict"], {"id": conflict_id, "accepted_at": now.isoformat()})
+        still_open = connection.execute(sql["open_conflicts"], {"study_instance_uid": study}).fetchone()
+        if still_open is None:
+            for job in queue.jobs((Status.HELD,)):
+                if job.payload.get("study_instance_uid") == study:
+                    queue.release(job.key)
+    return study
+
+
+def _close(connection: sqlite3.Connection, statement: str, row: dict[str, Any]) -> str:
+    closed = connection.execute(statement, row).fetchone()
+    if closed is None:
+        raise UnknownConflict(row["id"])
+    return str(closed["study_instance_uid"])

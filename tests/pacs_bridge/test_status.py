@@ -1,0 +1,166 @@
+"""``ctriage status``: one view of studies, jobs, deliveries and conflicts, which looking does not change."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pacs_bridge.archive import Archive, StoredFile
+from pacs_bridge.conflicts import accept
+from pacs_bridge.errors import UnknownConflict, UnknownStudy
+from pacs_bridge.instance import InstanceFacts
+from pacs_bridge.ledger import Ledger
+from pacs_bridge.status import NoState, read_status, tables
+from pipeline.model import Priority, Provenance, Report, StudyStatus
+from scheduler.database import Database
+from scheduler.job import JobRequest, Status
+from scheduler.sqlite_queue import SqliteQueue
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BLEED, OTHER = "1.2.826.0.1.3680043.8.498.11", "1.2.826.0.1.3680043.8.498.22"
+
+
+class Service:
+    """What a running service would have open."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / "ctriage.sqlite"
+        self.database = Database(self.path)
+        self.archive = Archive(state_dir, self.database)
+        self.queue = SqliteQueue(self.database)
+        self.ledger = Ledger(self.database)
+
+    def receive(self, study: str, *, instance: str = "1", patient: str = "P1") -> None:
+        facts = InstanceFacts(
+            study_instance_uid=study,
+            series_instance_uid=f"{study}.1",
+            sop_instance_uid=f"{study}.1.{instance}",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+            patient_id=patient,
+            patient_name="Muñoz^Ana",
+        )
+        stored = StoredFile(sha256=instance + patient, path="x", size_bytes=1, transfer_syntax="1.2.840.10008.1.2")
+        self.archive.add(facts, stored, "CT01", NOW)
+
+    def commit(self, study: str, version: int) -> None:
+        report = Report(
+            study_instance_uid=study,
+            study_digest="d",
+            status=StudyStatus.ANALYSED,
+            priority=Priority.STAT,
+            examined=(),
+            findings=(),
+            provenance=Provenance(code_version="1", detector_versions={}, settings_hash=""),
+            version=version,
+            committed_at=NOW,
+        )
+        self.ledger.commit(report, provenance_key="k", timings_s={}, objects=())
+
+    def submit(self, kind: str, study: str) -> None:
+        request = JobRequest(key=f"{kind}/{study}", kind=kind, payload={"study_instance_uid": study})
+        self.queue.submit(request, now=NOW)
+
+    def key(self, study: str) -> str:
+        return self.archive.study_key(study)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path)
+    service.receive(BLEED)
+    service.receive(OTHER)
+    service.commit(BLEED, 1)
+    service.commit(BLEED, 2)
+    service.submit("triage", OTHER)
+    service.submit("deliver:pacs", BLEED)
+    yield service
+    service.database.close()
+
+
+def rows(status: dict[str, Any], name: str, study_key: str) -> list[dict[str, Any]]:
+    return [row for row in status[name] if row["study_key"] == study_key]
+
+
+def test_a_study_shows_its_arrival_and_its_latest_report(service: Service) -> None:
+    (study,) = rows(read_status(service.path), "studies", service.key(BLEED))
+    assert (BLEED, "stat", 2, "kept") == (
+        study["study_instance_uid"],
+        study["priority"],
+        study["report_version"],
+        study["state"],
+    )
+
+
+def test_a_study_without_a_report_has_no_priority(service: Service) -> None:
+    (study,) = rows(read_status(service.path), "studies", service.key(OTHER))
+    assert (None, None) == (study["priority"], study["report_version"])
+
+
+def test_deliveries_stand_apart_from_other_jobs(service: Service) -> None:
+    status = read_status(service.path)
+    (delivery,) = status["deliveries"]
+    assert ("pacs", "ready", 0, None) == tuple(
+        delivery[name] for name in ("destination", "state", "attempts", "reason")
+    )
+    assert ["triage"] == [job["kind"] for job in status["jobs"]]
+
+
+def test_one_study_by_its_key_shows_its_series_and_nothing_of_others(service: Service) -> None:
+    status = read_status(service.path, service.key(BLEED))
+    assert ([BLEED], [], 1, 1) == (
+        [study["study_instance_uid"] for study in status["studies"]],
+        status["jobs"],
+        len(status["deliveries"]),
+        len(status["series"]),
+    )
+
+
+def test_a_key_nobody_knows_is_an_error(service: Service) -> None:
+    with pytest.raises(UnknownStudy, match="no study 0123456789ab"):
+        read_status(service.path, "0123456789ab")
+
+
+def test_the_tables_for_people_name_no_patient_and_no_uid(service: Service) -> None:
+    service.receive(BLEED, patient="P2", instance="2")
+    text = str([row for _, _, table in tables(read_status(service.path)) for row in table])
+    assert service.key(BLEED) in text
+    assert [] == [secret for secret in (BLEED, OTHER, "P1", "P2", "Muñoz") if secret in text]
+
+
+def test_a_stopped_service_can_be_looked_at(service: Service) -> None:
+    service.database.close()
+    assert 2 == len(read_status(service.path)["studies"])
+
+
+def test_looking_does_not_wait_for_a_writer(service: Service) -> None:
+    with service.database.transaction():
+        service.commit(OTHER, 1)
+        (study,) = rows(read_status(service.path), "studies", service.key(OTHER))
+        assert study["report_version"] is None
+
+
+def test_no_state_yet_is_told_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(NoState, match="start `ctriage serve` once"):
+        read_status(tmp_path / "ctriage.sqlite")
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ctriage.sqlite").write_bytes(b"x" * 4096)
+    with pytest.raises(NoState, match="cannot be read"):
+        read_status(tmp_path / "ctriage.sqlite")
+
+
+def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service) -> None:
+    service.receive(BLEED, patient="P2", instance="2")
+    service.queue.hold(f"deliver:pacs/{BLEED}", "two patients")
+    (conflict,) = read_status(service.path)["conflicts"]
+    assert BLEED == accept(service.path, conflict["id"], now=NOW)
+    assert Status.READY is service.queue.job(f"deliver:pacs/{BLEED}").status
+    assert [] == read_status(service.path)["conflicts"]
+
+
+def test_a_conflict_is_accepted_once(service: Service) -> None:
+    with pytest.raises(UnknownConflict):
+        accept(service.path, 7, now=NOW)
