@@ -21,6 +21,10 @@ class Permanent(SchedulerError):
         self.reason = reason
 
 
+class ExecutorAway(Transient):
+    """The executor did not take the task, or lost it: no fault of the job, which is tried again without end."""
+
+
 class LeaseLost(SchedulerError):
     """This attempt no longer owns its job; nothing was changed, and its result must be thrown away."""
 

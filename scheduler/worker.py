@@ -18,7 +18,7 @@ import structlog
 
 from scheduler.admission import Machine, admit
 from scheduler.database import Database
-from scheduler.errors import LeaseLost, Permanent, SchedulerError, Transient
+from scheduler.errors import ExecutorAway, LeaseLost, Permanent, SchedulerError, Transient
 from scheduler.executors import Kills
 from scheduler.job import Job
 from scheduler.queue import Claims, Queue
@@ -44,9 +44,10 @@ class Nothing:
 
 
 class Handler(Protocol[R]):
-    """How one kind of job is done. Raise Transient or Permanent to say what a failure means.
+    """How one kind of job is done; all three methods run on the driver's thread.
 
-    Every other exception is tried again until the attempts are used up. All three methods run on the driver's thread.
+    Raise Permanent where trying again is useless. Transient and every other exception are tried again until the
+    attempts are used up.
     """
 
     def prepare(self, job: Job) -> Task[R] | Nothing:
@@ -206,7 +207,7 @@ class Worker:
             self._queue.finish(job)
             self._log.info("job had nothing to do", job=job.key, kind=job.kind, reason=task.reason)
             return
-        future = lane.executor.submit(task.function, *task.args)
+        future = _submitted(lane, task)
         token = (job.key, job.attempt)
         now = self._now()
         self._in_flight[token] = _Running(job=job, lane=lane, future=future, started_at=now, extended_at=now)
@@ -239,7 +240,8 @@ class Worker:
 
     def _fail(self, lane: Lane, job: Job, error: Exception) -> None:
         reason = _reason(error)
-        if isinstance(error, Permanent) or job.is_exhausted:
+        is_last = job.is_exhausted and not isinstance(error, ExecutorAway)
+        if isinstance(error, Permanent) or is_last:
             self._guard(
                 lambda: self._bury(lane, job, reason),
                 otherwise=lambda other: self._queue.bury(job, f"{reason}; and it could not be shown: {_reason(other)}"),
@@ -297,7 +299,16 @@ class _Running:
         return limit_s is not None and not self.is_killed and now - self.started_at >= timedelta(seconds=limit_s)
 
 
+def _submitted(lane: Lane, task: Task[Any]) -> Future[Any]:
+    try:
+        return lane.executor.submit(task.function, *task.args)
+    except (RuntimeError, OSError) as error:
+        raise ExecutorAway(f"the executor of lane {lane.name} takes no task: {error}") from error
+
+
 def _result(running: _Running) -> object:
+    if running.future.cancelled():
+        raise ExecutorAway(f"the executor of lane {running.lane.name} has lost the task")
     error = running.future.exception()
     if error is None:
         return running.future.result()

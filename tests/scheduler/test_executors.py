@@ -1,5 +1,6 @@
 """Every executor runs a task; a child process that dies takes only its own task with it, and dies with its driver."""
 
+import itertools
 import operator
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 import scheduler
 from scheduler.errors import SchedulerError
-from scheduler.executors import Processes, inline, processes, threads
+from scheduler.executors import Processes, dask, inline, processes, threads
 
 DEADLINE_S = 60.0
 
@@ -27,6 +28,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition never came true"
         never.wait(0.005)
+
+
+NUMBERS = itertools.count()
+
+
+def next_number() -> int:
+    return next(NUMBERS)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +99,17 @@ def test_children_end_when_their_driver_is_killed() -> None:
         child = psutil.Process(int(process.stdout.readline()))
         process.kill()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_dask_cluster_runs_each_attempt_anew() -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        ) as cluster,
+        dask(cluster.scheduler_address) as executor,
+    ):
+        first, second = executor.submit(next_number), executor.submit(next_number)
+        assert {first.result(DEADLINE_S), second.result(DEADLINE_S)} == {0, 1}
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(operator.truediv, 1, 0).result(DEADLINE_S)

@@ -317,6 +317,33 @@ def test_a_loop_that_cannot_go_on_says_so(house: House) -> None:
         worker.stop(DEADLINE_S)
 
 
+def test_a_job_outlasts_an_executor_that_is_away(house: House) -> None:
+    house.submit("a", Task(operator.add, (2, 3)), max_attempts=1)
+    with threads(1) as executor:
+        pass
+    worker = house.worker(executor)
+    for _ in range(3):
+        run_out(worker)
+        assert (house.status("a"), house.outcomes()) == (Status.READY, [])
+        house.clock.passes(600)
+    run_out(house.worker(inline()))
+    assert house.outcomes() == [("a", "5")]
+
+
+def test_a_task_that_the_executor_loses_is_not_held_against_the_job(house: House) -> None:
+    gate = threading.Event()
+    with threads(1) as executor:
+        busy = executor.submit(gate.wait, DEADLINE_S)
+        house.submit("a", Task(operator.add, (2, 3)), max_attempts=1)
+        worker = house.worker(executor)
+        worker.step()
+        executor.shutdown(wait=False, cancel_futures=True)
+        wait_until(lambda: worker.step() > 0)
+        gate.set()
+        assert busy.result()
+    assert house.status("a") is Status.READY
+
+
 def real_now() -> datetime:
     return datetime.now(UTC)
 
