@@ -1,0 +1,434 @@
+"""Is this series, this study complete, and on which evidence? Everything that decides it is in this file.
+
+Sans-I/O: `handle(state, event, limits)` returns the next state and what follows from the event. States are values: the
+caller keeps the latest. A quiet study is forgotten, and restored from the index when something comes late.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import IntEnum
+from functools import singledispatch
+from itertools import pairwise
+from typing import Final
+
+EVEN_WITHIN: Final = 0.02
+"""Steps along the normal may differ by this part of the commonest one and still be even."""
+EVEN_WITHIN_MM: Final = 0.02
+FEWEST_SLICES: Final = 3
+
+
+class Evidence(IntEnum):
+    """Why a series is held to be complete, the weakest first."""
+
+    QUIET_PERIOD = 1
+    CONTIGUOUS = 2
+    IMAGE_COUNT = 3
+    DECLARED_LIST = 4
+
+    @property
+    def label(self) -> str:
+        """Return how it is stored and shown."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long to wait, in seconds.
+
+    ``settle_s``: for a series that came over several associations, how long after the last release its geometry is
+    believed, since some senders open an association per image. ``declared_s``: how long a declared list is waited for.
+    """
+
+    quiet_s: float = 60.0
+    settle_s: float = 5.0
+    declared_s: float = 600.0
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStored:
+    """An instance new to the archive, over ``association``; positions along the normal of ``orientation``."""
+
+    study: str
+    series: str
+    sop_instance_uid: str
+    association: str
+    at: datetime
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    position_mm: float | None = None
+    orientation: tuple[float, ...] | None = None
+    declared_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationReleased:
+    """The sender said that it was done."""
+
+    association: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationAborted:
+    """The association ended without the sender saying that it was done."""
+
+    association: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedInstances:
+    """Somebody (MPPS, storage commitment) declared which instances a series has."""
+
+    study: str
+    series: str
+    sop_instance_uids: frozenset[str]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed."""
+
+    now: datetime
+
+
+Event = InstanceStored | AssociationReleased | AssociationAborted | ExpectedInstances | Tick
+
+
+# ---- instructions ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesComplete:
+    """Read this series now. ``digest``: hash of its sorted SOP Instance UIDs; the same instances give the same."""
+
+    study: str
+    series: str
+    evidence: Evidence
+    instances: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReopened:
+    """Something came for a series that was held to be complete: what was made of it will be superseded."""
+
+    study: str
+    series: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyQuiet:
+    """Every series is complete and nothing came for the quiet period; ``evidence`` is the weakest of its series."""
+
+    study: str
+    evidence: Evidence
+
+
+Instruction = SeriesComplete | SeriesReopened | StudyQuiet
+
+
+# ---- state ----------------------------------------------------------------------------------------------------------
+
+_Level = Mapping[str, InstanceStored]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesState:
+    """What is known of one series; ``evidence`` is None while it is open.
+
+    ``levels``: its instances by UID, in maps of doubling size, so that adding one to 4,000 copies about a dozen.
+    ``associations`` brought instances, ``unreleased`` of them are still open; ``settles_at``: when geometry is asked.
+    """
+
+    levels: tuple[_Level, ...] = ()
+    evidence: Evidence | None = None
+    last_at: datetime | None = None
+    associations: frozenset[str] = frozenset()
+    unreleased: frozenset[str] = frozenset()
+    interrupted: bool = False
+    settles_at: datetime | None = None
+    declared: frozenset[str] = frozenset()
+    declared_until: datetime | None = None
+
+    def __len__(self) -> int:
+        """Count the instances."""
+        return sum(map(len, self.levels))
+
+    def __contains__(self, sop_instance_uid: str) -> bool:
+        """Say whether the instance is there."""
+        return any(sop_instance_uid in level for level in self.levels)
+
+    def instances(self) -> Iterator[InstanceStored]:
+        """Yield the instances in no particular order."""
+        for level in self.levels:
+            yield from level.values()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyState:
+    """The series of one study, and when something last came for it."""
+
+    series: Mapping[str, SeriesState]
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The studies whose arrival goes on."""
+
+    studies: Mapping[str, StudyState]
+
+
+NOTHING: Final = State(studies={})
+Step = tuple[State, tuple[Instruction, ...]]
+
+
+def restore(state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence]) -> State:
+    """Return ``state`` with one study rebuilt from the index: its instances, and the series known to be complete.
+
+    A series that is still open counts as brought by an association that has been released; it settles first.
+    """
+    if not stored:
+        return state
+    by_series: dict[str, dict[str, InstanceStored]] = {}
+    for each in stored:
+        by_series.setdefault(each.series, {})[each.sop_instance_uid] = each
+    series = {uid: _restored(instances, complete.get(uid)) for uid, instances in by_series.items()}
+    study = StudyState(series=series, last_at=max(each.at for each in stored))
+    return State(studies={**state.studies, stored[0].study: study})
+
+
+def handle(state: State, event: Event, limits: Limits) -> Step:
+    """Return the state after the event, and what is to be done now, in order."""
+    return _handle(event, state, limits)
+
+
+@singledispatch
+def _handle(event: object, state: State, limits: Limits) -> Step:
+    raise TypeError(f"{type(event).__name__} is no event of the arrival")
+
+
+@_handle.register
+def _(event: InstanceStored, state: State, limits: Limits) -> Step:
+    study = state.studies.get(event.study) or StudyState(series={}, last_at=event.at)
+    before = study.series.get(event.series, SeriesState())
+    if event.sop_instance_uid in before:
+        return state, ()
+    grown = replace(
+        before,
+        levels=_added(before.levels, event),
+        evidence=None,
+        last_at=_later(before.last_at, event.at),
+        associations=before.associations | {event.association},
+        unreleased=before.unreleased | {event.association},
+        settles_at=None,
+    )
+    reopened = [SeriesReopened(study=event.study, series=event.series)] if before.evidence else []
+    done = Evidence.DECLARED_LIST if _all_declared_are_there(grown) else None
+    return _concluded(state, event.study, event.series, grown, done, reopened)
+
+
+@_handle.register
+def _(event: ExpectedInstances, state: State, limits: Limits) -> Step:
+    study = state.studies.get(event.study) or StudyState(series={}, last_at=event.at)
+    before = study.series.get(event.series, SeriesState())
+    until = event.at + timedelta(seconds=limits.declared_s)
+    told = replace(before, declared=event.sop_instance_uids, declared_until=until, last_at=before.last_at or event.at)
+    done = Evidence.DECLARED_LIST if not before.evidence and _all_declared_are_there(told) else None
+    return _concluded(state, event.study, event.series, told, done)
+
+
+@_handle.register
+def _(event: AssociationReleased, state: State, limits: Limits) -> Step:
+    said: list[Instruction] = []
+    for study, uid, series in _brought_by(state, event.association):
+        rest = series.unreleased - {event.association}
+        alone = len(series.associations) == 1
+        settles_at = None if rest else event.at + timedelta(seconds=0 if alone else limits.settle_s)
+        freed = replace(series, unreleased=rest, settles_at=None if alone else settles_at)
+        done = _believed(freed) if alone and not rest else None
+        state, more = _concluded(state, study, uid, freed, done)
+        said.extend(more)
+    return state, tuple(said)
+
+
+@_handle.register
+def _(event: AssociationAborted, state: State, limits: Limits) -> Step:
+    for study, uid, series in _brought_by(state, event.association):
+        left = replace(series, unreleased=series.unreleased - {event.association}, interrupted=True, settles_at=None)
+        state = _with_series(state, study, uid, left)
+    return state, ()
+
+
+@_handle.register
+def _(event: Tick, state: State, limits: Limits) -> Step:
+    said: list[Instruction] = []
+    for study, uid, series in _open_series(state):
+        if not len(series):
+            state = _without_empty(state, study, uid, event.now)
+            continue
+        settled = series.settles_at is not None and event.now >= series.settles_at
+        done = Evidence.QUIET_PERIOD if _is_quiet(series, event.now, limits) else None
+        if settled:
+            done = _believed(series) or done
+            series = replace(series, settles_at=None)
+        if settled or done:
+            state, more = _concluded(state, study, uid, series, done)
+            said.extend(more)
+    state, quiet = _quiet_studies(state, event.now, limits)
+    return state, (*said, *quiet)
+
+
+# ---- evidence -------------------------------------------------------------------------------------------------------
+
+
+def _believed(series: SeriesState) -> Evidence | None:
+    """Return what speaks for completeness once the senders have said that they are done; None: wait."""
+    if series.evidence or series.interrupted or series.unreleased:
+        return None
+    if series.declared and not _all_declared_are_there(series):
+        return None
+    instances = list(series.instances())
+    counts = {each.declared_count for each in instances if each.declared_count}
+    one_acquisition = len({each.acquisition_number for each in instances}) == 1
+    if counts and one_acquisition:
+        return Evidence.IMAGE_COUNT if counts == {len(instances)} else None
+    return Evidence.CONTIGUOUS if contiguous(instances) else None
+
+
+def contiguous(instances: Sequence[InstanceStored]) -> bool:
+    """Say whether these are slices evenly spaced along one normal, and numbered from 0 or 1 without holes."""
+    numbers = sorted(each.instance_number for each in instances if each.instance_number is not None)
+    positions = sorted(each.position_mm for each in instances if each.position_mm is not None)
+    if len(instances) < FEWEST_SLICES or len(numbers) != len(instances) or len(positions) != len(instances):
+        return False
+    numbered = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    orientations = {tuple(round(cosine, 3) for cosine in each.orientation or ()) for each in instances}
+    return numbered and len(orientations) == 1 and _even(positions)
+
+
+def _even(positions: Sequence[float]) -> bool:
+    steps = sorted(after - before for before, after in pairwise(positions))
+    middle = steps[len(steps) // 2]
+    allowed = max(EVEN_WITHIN * middle, EVEN_WITHIN_MM)
+    return middle > EVEN_WITHIN_MM and steps[-1] - middle <= allowed and middle - steps[0] <= allowed
+
+
+def _all_declared_are_there(series: SeriesState) -> bool:
+    return (
+        bool(series.declared) and len(series) >= len(series.declared) and all(uid in series for uid in series.declared)
+    )
+
+
+def _is_quiet(series: SeriesState, now: datetime, limits: Limits) -> bool:
+    """A list is waited for beyond the quiet period, up to its own limit: it is evidence, not proof."""
+    waits = series.declared_until is not None and now < series.declared_until and not _all_declared_are_there(series)
+    return not waits and _silent(series.last_at, now, limits)
+
+
+def _silent(last_at: datetime | None, now: datetime, limits: Limits) -> bool:
+    return last_at is None or now - last_at >= timedelta(seconds=limits.quiet_s)
+
+
+# ---- state, changed -------------------------------------------------------------------------------------------------
+
+
+def _concluded(
+    state: State,
+    study: str,
+    uid: str,
+    series: SeriesState,
+    done: Evidence | None,
+    first: Sequence[Instruction] = (),
+) -> Step:
+    """Put the series into the state, complete where there is evidence."""
+    if done is None:
+        return _with_series(state, study, uid, series), tuple(first)
+    complete = SeriesComplete(
+        study=study, series=uid, evidence=done, instances=len(series), digest=_digest(series.instances())
+    )
+    closed = replace(series, evidence=done, settles_at=None, interrupted=False)
+    return _with_series(state, study, uid, closed), (*first, complete)
+
+
+def _quiet_studies(state: State, now: datetime, limits: Limits) -> Step:
+    """Say which studies are quiet, and forget them."""
+    quiet = []
+    for uid, study in state.studies.items():
+        grades = [series.evidence for series in study.series.values()]
+        known = [grade for grade in grades if grade]
+        if len(known) == len(grades) and _silent(study.last_at, now, limits):
+            quiet.append((uid, known))
+    said = tuple(StudyQuiet(study=uid, evidence=min(grades)) for uid, grades in quiet if grades)
+    gone = {uid for uid, _ in quiet}
+    left = {uid: study for uid, study in state.studies.items() if uid not in gone} if gone else state.studies
+    return State(studies=left), said
+
+
+def _with_series(state: State, study: str, uid: str, series: SeriesState) -> State:
+    known = state.studies.get(study)
+    at = series.last_at
+    if at is None:
+        return state
+    others = known.series if known else {}
+    last_at = _later(known.last_at if known else None, at)
+    return State(studies={**state.studies, study: StudyState(series={**others, uid: series}, last_at=last_at)})
+
+
+def _without_empty(state: State, study: str, uid: str, now: datetime) -> State:
+    """Drop a series that was declared and never came, when its list's time is over."""
+    until = state.studies[study].series[uid].declared_until
+    if until is not None and now < until:
+        return state
+    rest = {other: series for other, series in state.studies[study].series.items() if other != uid}
+    return State(studies={**state.studies, study: replace(state.studies[study], series=rest)})
+
+
+def _open_series(state: State) -> list[tuple[str, str, SeriesState]]:
+    found = _all_series(state)
+    return [(study, uid, series) for study, uid, series in found if series.evidence is None]
+
+
+def _brought_by(state: State, association: str) -> list[tuple[str, str, SeriesState]]:
+    return [found for found in _all_series(state) if association in found[2].unreleased]
+
+
+def _all_series(state: State) -> Iterable[tuple[str, str, SeriesState]]:
+    for study, of_study in state.studies.items():
+        for uid, series in of_study.series.items():
+            yield study, uid, series
+
+
+def _restored(instances: Mapping[str, InstanceStored], evidence: Evidence | None) -> SeriesState:
+    last_at = max(each.at for each in instances.values())
+    return SeriesState(
+        levels=(instances,),
+        evidence=evidence,
+        last_at=last_at,
+        associations=frozenset(each.association for each in instances.values()),
+        settles_at=None if evidence else last_at,
+    )
+
+
+def _added(levels: tuple[_Level, ...], instance: InstanceStored) -> tuple[_Level, ...]:
+    """Merge maps of like size, as binary counting carries (Bentley and Saxe, 1980)."""
+    carried: _Level = {instance.sop_instance_uid: instance}
+    while levels and len(levels[-1]) <= len(carried):
+        carried = {**levels[-1], **carried}
+        levels = levels[:-1]
+    return (*levels, carried)
+
+
+def _digest(instances: Iterable[InstanceStored]) -> str:
+    return hashlib.sha256("\n".join(sorted(each.sop_instance_uid for each in instances)).encode()).hexdigest()
+
+
+def _later(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else max(one, other)
