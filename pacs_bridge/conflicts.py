@@ -19,7 +19,7 @@ from scheduler.sqlite_queue import SqliteQueue
 def accept(database: Path, conflict_id: int, *, now: datetime) -> str:
     """Close a conflict and let go what it held back; returns the Study Instance UID.
 
-    Jobs of the study are released once its last conflict is closed. Raises UnknownConflict, NoState.
+    The study's jobs are released once no second patient stands against it. Raises UnknownConflict, NoState.
     """
     if not database.is_file():
         raise NoState(database, "there is no such file")
@@ -35,8 +35,8 @@ def _accept(database: Database, conflict_id: int, now: datetime) -> str:
     queue = SqliteQueue(database)
     with database.transaction() as connection:
         study = _close(connection, sql["accept_conflict"], {"id": conflict_id, "accepted_at": now.isoformat()})
-        still_open = connection.execute(sql["open_conflicts"], {"study_instance_uid": study}).fetchone()
-        if still_open is None:
+        still_open = connection.execute(sql["open_conflicts"], {"study_instance_uid": study}).fetchall()
+        if not any(conflict["kind"] == "patient" for conflict in still_open):
             for job in queue.jobs((Status.HELD,)):
                 if job.payload.get("study_instance_uid") == study:
                     queue.release(job.key)

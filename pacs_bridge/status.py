@@ -16,7 +16,7 @@ from pacs_bridge.errors import BridgeError, UnknownStudy
 from scheduler.database import statements
 from scheduler.job import Status
 
-DELIVER: Final = "deliver:"
+DELIVER: Final = "deliver"
 LIMIT: Final = 1000
 
 Row = dict[str, Any]
@@ -107,13 +107,13 @@ def _series(connection: sqlite3.Connection, study: str) -> list[Row]:
 
 
 def _jobs(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if not row["kind"].startswith(DELIVER)]
+    rows = [row for row in _all_jobs(connection) if row["kind"] != DELIVER]
     return [{"key": row["key"], "kind": row["kind"], **_progress(row, studies)} for row in rows]
 
 
 def _deliveries(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if row["kind"].startswith(DELIVER)]
-    return [{"destination": row["kind"].removeprefix(DELIVER), **_progress(row, studies)} for row in rows]
+    rows = [row for row in _all_jobs(connection) if row["kind"] == DELIVER]
+    return [{**_what_is_delivered(row), **_progress(row, studies)} for row in rows]
 
 
 def _all_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
@@ -121,10 +121,15 @@ def _all_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(statements("scheduler", "sql/queue.sql")["jobs"], where).fetchall()
 
 
+def _what_is_delivered(row: sqlite3.Row) -> Row:
+    payload = json.loads(row["payload"])
+    return {"destination": payload["destination"], "version": payload["version"], "objects": payload["group"]}
+
+
 def _progress(row: sqlite3.Row, studies: Mapping[str, Row]) -> Row:
     study = json.loads(row["payload"]).get("study_instance_uid", "")
     return {
-        "study_key": studies[study]["study_key"] if study in studies else None,
+        "study_key": _key_of(study, studies),
         "state": row["status"],
         "attempts": row["attempt"],
         "next_at": row["next_at"],
@@ -147,7 +152,7 @@ def _key_of(study: str, studies: Mapping[str, Row]) -> str | None:
 _SHOWN: Final[Mapping[str, Sequence[str]]] = {
     "studies": ("study_key", "state", "priority", "report_version", "report_status", "evidence"),
     "jobs": ("study_key", "kind", "state", "attempts", "next_at", "reason"),
-    "deliveries": ("study_key", "destination", "state", "attempts", "next_at", "reason"),
+    "deliveries": ("study_key", "destination", "objects", "state", "attempts", "next_at", "reason"),
     "conflicts": ("id", "study_key", "kind", "found_at"),
     "series": ("series_number", "modality", "state", "evidence"),
 }
