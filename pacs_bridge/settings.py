@@ -57,6 +57,8 @@ def _address(text: str) -> str:
 def _destination_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", text):
         raise ValueError(f"{text!r} is no destination name")
+    if text.casefold() == "results":
+        raise ValueError("results is the folder in state_dir that always gets everything; choose another name")
     return text
 
 
@@ -214,11 +216,6 @@ class Settings(_Table):
         """Where the index, the queue and the reports lie: one SQLite file."""
         return self.state_dir / "ctriage.sqlite"
 
-    @property
-    def results_dir(self) -> Path:
-        """Where every result is also put as a file."""
-        return self.state_dir / "results"
-
     def content_hash(self) -> str:
         """Hash the settings that change what results contain, and only those: pictures, detectors, language."""
         content = self.model_dump(mode="json", include={"outputs", "detectors", "language"})
@@ -370,6 +367,14 @@ def _nearest(written: str, known: Sequence[str]) -> str:
 def setting_keys() -> tuple[str, ...]:
     """List every key that may be set, with its table: ``listener.port``, ``destination.name``."""
     return tuple(_keys_of(Settings))
+
+
+def setting_at(key: str) -> FieldInfo:
+    """Return what is known of a key such as ``listener.port``. Raises KeyError."""
+    field = _field_at(key.split("."))
+    if field is None or key not in setting_keys():
+        raise KeyError(key)
+    return field
 
 
 def _keys_of(table: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -138,6 +138,7 @@ def test_a_mistake_is_told_with_file_key_and_remedy(
         ("iocm = true", "rejection notes"),
         ('send = ["sr", "pdf"]', "send 2"),
         ('name = "../x"', "no destination name"),
+        ('name = "results"', "choose another name"),
     ],
 )
 def test_a_destination_that_could_not_be_honoured_is_refused(tmp_path: Path, key: str, words: str) -> None:
