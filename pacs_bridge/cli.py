@@ -2,15 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pacs_bridge import cli_peers, cli_state
-from pacs_bridge.cli_options import AsJson, Config, ExitStatus, Out, Paths, Set, settings_from
+from pacs_bridge.cli_options import AsJson, Config, ExitStatus, Out, Paths, Set, settings_from, told_apart
+
+if TYPE_CHECKING:
+    from pacs_bridge.settings import Settings
 
 app = typer.Typer(
     name="ctriage",
@@ -58,8 +61,29 @@ def serve(config: Config = None, overrides: Set = None) -> None:
 
     logs.configure()
     settings = settings_from(config, overrides)
-    with _stopped_by_signals() as stop:
-        serve_until(settings, on_ready=lambda: typer.echo("ready"), stop=stop)
+    with _stopped_by_signals() as stop, told_apart(), _port_to_be_had(settings) as ready:
+        serve_until(settings, on_ready=ready, stop=stop)
+
+
+@contextmanager
+def _port_to_be_had(settings: "Settings") -> Iterator[Callable[[], None]]:
+    """Yield what to call when the listener stands; an OSError before that is about its address, or the state_dir."""
+    from pacs_bridge.terminal import complain
+
+    is_ready = threading.Event()
+
+    def ready() -> None:
+        is_ready.set()
+        typer.echo("ready")
+
+    try:
+        yield ready
+    except OSError as refused:
+        if is_ready.is_set():
+            raise
+        where = f"{settings.listener.host}:{settings.listener.port} and {settings.state_dir}"
+        complain(f"cannot serve with {where}: {refused.strerror or refused}; `ctriage check` says what to change")
+        raise typer.Exit(ExitStatus.USAGE) from refused
 
 
 @contextmanager

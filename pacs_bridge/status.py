@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pacs_bridge.errors import BridgeError, UnknownStudy
 from scheduler.database import statements
 from scheduler.job import Status
+
+if TYPE_CHECKING:
+    from pipeline.model import Report
 
 DELIVER: Final = "deliver"
 LIMIT: Final = 1000
@@ -54,6 +57,23 @@ def read_status(database: Path, key: str | None = None) -> dict[str, Any]:
             raise UnknownStudy(key)
         of_study = {name: [row for row in rows if row["study_key"] == key] for name, rows in everything.items()}
         return {**of_study, "series": _series(connection, uid)}
+
+
+def read_report(database: Path, study: str) -> tuple["Report", Sequence[str]] | None:
+    """Return the current Report of a study (by UID) and the kinds of its objects; None while there is none.
+
+    Raises NoState where there is no database.
+    """
+    from pipeline import wire
+    from pipeline.model import Report
+
+    sql = statements("pacs_bridge", "sql/ledger.sql")
+    with _opened(database) as connection:
+        row = connection.execute(sql["latest_report"], {"study_instance_uid": study}).fetchone()
+        if row is None:
+            return None
+        objects = connection.execute(sql["objects_of"], {"study_instance_uid": study, "version": row["version"]})
+        return wire.loads(Report, row["report"]), [each["kind"] for each in objects]
 
 
 @contextmanager
