@@ -1,17 +1,13 @@
 """How do reformatted planes and projections become a derived CT series (PS3.3 A.3)?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from pydicom import config
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom import config, dcmread, dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomIO
-from pydicom.filewriter import write_sequence
-from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
@@ -36,9 +32,9 @@ _DERIVATIONS = {"mpr": ("113072", "Multiplanar reformatting"), "mip": ("113078",
 _ACQUISITION = (
     "KVP", "AcquisitionNumber", "PatientPosition", "BodyPartExamined", "ContrastBolusAgent", "ConvolutionKernel",
     "PositionReferenceIndicator", "AcquisitionDate", "AcquisitionTime", "WindowCenter", "WindowWidth", "ProtocolName",
+    "Laterality",
 )  # fmt: skip
-_TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator")
-_SOURCE_IMAGES = Tag("SourceImageSequence")
+_TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,9 +75,9 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared.DerivationDescription = say(f"derivation.{planes.kind}", context.language)
     value, meaning = _DERIVATIONS[planes.kind]
     shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
+    shared.SourceImageSequence = [reference(header) for header in sources]
     dress(shared, context, report)
-    shared[_SOURCE_IMAGES] = _encoded_once([reference(header) for header in sources])
-    return shared
+    return _read_back(shared)
 
 
 def _description(context: Context, planes: Planes) -> str:
@@ -98,6 +94,8 @@ def _copy_acquisition(source: Dataset, target: Dataset) -> None:
     for keyword in _TYPE_2:
         if keyword not in target:
             setattr(target, keyword, None)
+    if "BodyPartExamined" not in target and "Laterality" not in target:
+        target.Laterality = None  # type 2C, wanted where the body part is unknown
 
 
 def _describe_pixels(planes: Planes, target: Dataset) -> None:
@@ -123,37 +121,22 @@ def _decimals(values: Sequence[float]) -> list[str]:
     return [format_number_as_ds(float(value) + 0.0) for value in values]
 
 
+def _read_back(shared: Dataset) -> Dataset:
+    """Return the data set as undecoded bytes: hundreds of frames then share one encoding of hundreds of references."""
+    buffer = BytesIO()
+    dcmwrite(buffer, shared, implicit_vr=False, little_endian=True)
+    buffer.seek(0)
+    return dcmread(buffer, force=True)
+
+
 def _frame(shared: Dataset, report: Report, planes: Planes, place: tuple[int, int]) -> Dataset:
     number, index = place
     frame = Dataset()
-    frame.update(dict(_elements(shared)))
+    frame.update({tag: shared.get_item(tag) for tag in list(shared.keys())})
+    implicit_vr, little_endian = shared.original_encoding
+    frame.set_original_encoding(implicit_vr, little_endian, shared.original_character_set)
     frame.SOPInstanceUID = uid_of(report, f"{planes.kind}:{number}", index + 1)
     frame.InstanceNumber = index + 1
     frame.ImagePositionPatient = _decimals(planes.origins_lps_mm[index])
-    pixels = np.ascontiguousarray(planes.hu[index], dtype="<i2").tobytes()
-    frame.add_new("PixelData", "OW", pixels)
+    frame.add_new("PixelData", "OW", np.ascontiguousarray(planes.hu[index], dtype="<i2").tobytes())
     return frame
-
-
-def _elements(dataset: Dataset) -> Iterator[tuple[Any, Any]]:
-    return ((tag, dataset.get_item(tag)) for tag in dataset.keys())  # noqa: SIM118  (items() would decode)
-
-
-def _encoded_once(items: Sequence[Dataset]) -> Any:
-    """Return a sequence as the bytes it is written with: hundreds of frames name the same hundreds of sources."""
-    raw = BytesIO()
-    buffer = DicomIO(raw)
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    element = DataElement(_SOURCE_IMAGES, "SQ", list(items))
-    write_sequence(buffer, element, ["iso8859"])
-    value = raw.getvalue()
-    return RawDataElement(
-        tag=_SOURCE_IMAGES,
-        VR="SQ",
-        length=len(value),
-        value=value,
-        value_tell=0,
-        is_implicit_VR=False,
-        is_little_endian=True,
-        is_raw=True,
-    )

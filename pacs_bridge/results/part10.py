@@ -60,6 +60,8 @@ def stand_in_image(header: Dataset) -> Dataset:
     for keyword in _IMAGE:
         if header.get(keyword) is not None:
             setattr(stub, keyword, header[keyword].value)
+    if "SliceThickness" not in stub:
+        stub.SliceThickness = None  # highdicom reads it without asking
     stub.FrameOfReferenceUID = frame_of_reference_uid(header)
     return stub
 

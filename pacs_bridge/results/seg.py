@@ -66,6 +66,21 @@ def _segmentation(context: Context, report: Report, findings: Sequence[Placed], 
 
 
 def _pixels(findings: Sequence[Placed], used: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """Return a label map (slices, rows, columns) or, where findings overlap, one layer each along a fourth axis."""
+    labels = np.zeros((len(used), *findings[0].finding.region.geometry.shape[1:]), dtype=np.uint8)
+    for number, placed in enumerate(findings, start=1):
+        region = placed.finding.region
+        _, rows, columns = (slice(o, o + n) for o, n in zip(region.origin_kji, region.bits.shape, strict=True))
+        for at, k in enumerate(used):
+            if 0 <= k - region.origin_kji[0] < len(region.bits):
+                box, bits = labels[at, rows, columns], region.bits[k - region.origin_kji[0]]
+                if box[bits].any():
+                    return _layers(findings, used)
+                box[bits] = number
+    return labels
+
+
+def _layers(findings: Sequence[Placed], used: Sequence[int]) -> npt.NDArray[np.uint8]:
     layers = [np.stack([on_slice(placed.finding, k) for k in used]) for placed in findings]
     return np.stack(layers, axis=-1).astype(np.uint8)
 

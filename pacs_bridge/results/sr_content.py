@@ -132,10 +132,10 @@ def _center(placed: Placed) -> list[Dataset]:
 
 def _remarks(placed: Placed, report: Report, language: Language) -> list[Dataset]:
     finding = placed.finding
-    items = [_text(codes.SUBTYPE, finding.subtype)] if finding.subtype else []
-    if finding.also_seen_in:
-        stacks = {(s.series_instance_uid, s.stack): s for s in report.examined}
-        named = [stack_name(stacks[key], language) for key in finding.also_seen_in if key in stacks]
+    items = [_text(codes.SUBTYPE, say_known("subtype", finding.subtype, language))] if finding.subtype else []
+    stacks = {(s.series_instance_uid, s.stack): s for s in report.examined}
+    named = [stack_name(stacks[key], language) for key in finding.also_seen_in if key in stacks]
+    if named:
         items.append(_text(codes.ALSO_SEEN, say("line.also_seen", language, stacks="; ".join(named))))
     return items
 

@@ -61,6 +61,8 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
         "run.failed": {"en": "failed", "es": "fallido"},
         "kind.hemorrhage": {"en": "hemorrhage", "es": "hemorragia"},
         "kind.fracture": {"en": "fracture", "es": "fractura"},
+        "subtype.intraparenchymal": {"en": "intraparenchymal", "es": "intraparenquimatosa"},
+        "subtype.undetermined": {"en": "undetermined", "es": "indeterminada"},
         "no_reason": {"en": "no detector ran", "es": "no se ejecutó ningún detector"},
         "stack": {"en": "Series {number}{name}, stack {stack}", "es": "Serie {number}{name}, bloque {stack}"},
         "line.not_analysed": {
