@@ -74,6 +74,17 @@ def axial_first(volume: Volume) -> Volume:
     return Volume(hu=hu, geometry=_on_grid(affine, hu.shape, volume.geometry))
 
 
+def right_handed(volume: Volume) -> Volume:
+    """Return the same voxels with axes i, j, k right-handed, k reversed where need be: VTK casts no others."""
+    if np.linalg.det(volume.geometry.affine[:3, 2::-1]) > 0:
+        return volume
+    affine = volume.geometry.affine.copy()
+    affine[:3, 3] = volume.geometry.to_mm((volume.hu.shape[0] - 1, 0, 0))
+    affine[:3, 0] *= -1.0
+    hu = np.ascontiguousarray(volume.hu[::-1])
+    return Volume(hu=hu, geometry=_on_grid(affine, hu.shape, volume.geometry))
+
+
 def _nearest_axes(geometry: Geometry) -> tuple[int, int, int]:
     """For head-feet, front-back and right-left the array axis that runs nearest to it."""
     along = np.abs(geometry.affine[:3, :3] / np.array(geometry.spacing_mm))

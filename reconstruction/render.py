@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from reconstruction.geometry import Points
+from reconstruction.lettering import Colour, write
 from reconstruction.planes import Planes
 from reconstruction.volume import Bits, Hu
 
 Grey = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
 
 RED: Colour = (255, 70, 60)
 YELLOW: Colour = (255, 214, 64)
@@ -129,25 +129,6 @@ def letters(direction: Points) -> str:
     order = np.argsort(-np.abs(direction), kind="stable")
     named = [axis for n, axis in enumerate(order) if n == 0 or abs(direction[axis]) > _OBLIQUE]
     return "".join(_LETTERS[axis][0 if direction[axis] > 0 else 1] for axis in named)
-
-
-def write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    *,
-    size: int,
-    colour: Colour = (255, 255, 255),
-    anchor: str = "la",
-) -> None:
-    """Write text with a dark rim so that it reads on any background; accents, ñ and ° included."""
-    draw.text(place, text, font=font(size), fill=colour, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
-
-
-@functools.cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own scalable font, so that no system font is needed."""
-    return ImageFont.load_default(size=size)
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from reconstruction.convert import is_straight
+from reconstruction.convert import is_straight, right_handed
 from reconstruction.errors import NotAVolume, RenderingUnavailable
 from reconstruction.geometry import Geometry
 from reconstruction.render import Rgb, lettered
@@ -24,6 +24,7 @@ AIR_HU = -1024
 _TISSUE_HU = -200
 _BONE_HU = 150
 _NEAR_MM = 15.0
+_RIM = 2
 
 # VTK's window class -> the system libraries it needs; the software one first: it asks for no device.
 BACKENDS: Mapping[str, Sequence[str]] = {
@@ -71,7 +72,7 @@ def render_bone(
     """
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume cannot be rendered; regularise it first")
-    small = without_couch(reduced(volume))
+    small = right_handed(without_couch(reduced(volume)))
     with tempfile.TemporaryDirectory(prefix="ctriage-render-") as folder:
         _write_job(Path(folder), small, views, size)
         _first_that_works(Path(folder), limit_s, backends)
@@ -118,12 +119,18 @@ def without_couch(volume: Volume) -> Volume:
     if not bone.any():
         return volume
     box = Mask.cropped_from(bone, volume.geometry)
+    return _rimmed(hu, box)
+
+
+def _rimmed(hu: Hu, box: Mask) -> Volume:
+    """Crop to a box and lay a rim of air round it: bone at the very edge has no gradient and would be cast black."""
     k, j, i = box.origin_kji
     n, m, p = box.bits.shape
-    return Volume(
-        hu=np.ascontiguousarray(hu[k : k + n, j : j + m, i : i + p]),
-        geometry=volume.geometry.cropped(box.origin_kji, (n, m, p)),
-    )
+    cut = np.pad(hu[k : k + n, j : j + m, i : i + p], _RIM, constant_values=AIR_HU)
+    affine = box.geometry.affine.copy()
+    affine[:3, 3] = box.geometry.to_mm((k - _RIM, j - _RIM, i - _RIM))
+    frame = box.geometry.frame_of_reference_uid
+    return Volume(hu=cut, geometry=Geometry(affine=affine, shape=cut.shape, frame_of_reference_uid=frame))
 
 
 def _block_means(slab: Hu, factors: Sequence[int], shape: tuple[int, ...]) -> Hu:
