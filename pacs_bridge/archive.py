@@ -98,6 +98,15 @@ class ArchivedInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How large a study is, and what its first instance says of where it comes from."""
+
+    images: int
+    calling_ae: str
+    body_part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
     """Two contents of one SOP instance (``kept`` and ``other`` are hashes) or two patients in one study (their IDs)."""
 
@@ -281,6 +290,11 @@ class Archive:
         """Return the current instances of a series in the order they came."""
         found = self._rows("instances_of", study_instance_uid=study, series_instance_uid=series)
         return [_instance(row, self._folder) for row in found]
+
+    def extent(self, study: str) -> Extent:
+        """Return how many current instances a study has, who sent the first and which body part it names."""
+        (row,) = self._rows("extent_of", study_instance_uid=study)
+        return Extent(images=row["images"], calling_ae=row["calling_ae"] or "", body_part=row["body_part"] or "")
 
     def open_conflicts(self, study: str | None = None) -> list[Conflict]:
         """Return the conflicts nobody has accepted, of one study or of all."""

@@ -46,3 +46,13 @@ class UnknownConflict(BridgeError):
 
     def __str__(self) -> str:
         return f"no open conflict has the number {self.conflict_id}: `ctriage status` lists the open ones"
+
+
+@dataclass(eq=False)
+class AlreadyServing(BridgeError):
+    """Another service works on the same state_dir; two would do everything twice."""
+
+    state_dir: str
+
+    def __str__(self) -> str:
+        return f"another ctriage serves from {self.state_dir}: stop it, or set state_dir to another folder"

@@ -56,7 +56,6 @@ class Received:
     dataset: bytes = field(repr=False)
     transfer_syntax: str
     sop_class_uid: str
-    sop_instance_uid: str
     calling_ae: str
     association: str
 
@@ -99,8 +98,8 @@ class Intake:
         """Keep one instance; Success means that it is on the disk and in the index."""
         try:
             facts = read_facts(received.dataset, received.transfer_syntax)
-            if (facts.sop_class_uid, facts.sop_instance_uid) != (received.sop_class_uid, received.sop_instance_uid):
-                return _refused(received, StoreStatus.DOES_NOT_MATCH, "its UIDs are not those of the C-STORE request")
+            if facts.sop_class_uid != received.sop_class_uid:
+                return _refused(received, StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
             stored = self._archive.store(facts, received.dataset, received.transfer_syntax, received.calling_ae)
             self._enter(facts, stored, received)
         except CannotUnderstand as problem:

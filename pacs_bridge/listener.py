@@ -4,7 +4,6 @@ Negotiation, release and abort are pynetdicom's; a data set is taken as it came,
 """
 
 import json
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Collection
@@ -19,6 +18,7 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from pacs_bridge.intake import Intake, Received, StoreStatus
+from pacs_bridge.transport import SOCKET_HANDLERS
 
 CALLING_AE_NOT_RECOGNISED: Final = (1, 1, 3)
 CALLED_AE_NOT_RECOGNISED: Final = (1, 1, 7)
@@ -82,7 +82,8 @@ class Listener:
 
     def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
         return [
-            (evt.EVT_CONN_OPEN, _connected),
+            *SOCKET_HANDLERS,
+            (evt.EVT_CONN_OPEN, _named),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_STORE, self._stored),
             (evt.EVT_RELEASED, self._released),
@@ -121,7 +122,6 @@ class Listener:
             dataset=request.DataSet.getvalue() if request.DataSet else b"",
             transfer_syntax=str(event.context.transfer_syntax),
             sop_class_uid=str(request.AffectedSOPClassUID),
-            sop_instance_uid=str(request.AffectedSOPInstanceUID),
             calling_ae=event.assoc.requestor.ae_title.strip(),
             association=_name_of(event.assoc),
         )
@@ -159,10 +159,8 @@ def _entity(options: ListenerOptions) -> Any:
     return entity
 
 
-def _connected(event: Any) -> None:
-    """Without this every instance waits 40 ms for a delayed acknowledgement; and name the association."""
+def _named(event: Any) -> None:
     event.assoc.ctriage_name = uuid.uuid4().hex
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _name_of(association: Any) -> str:

@@ -3,7 +3,6 @@
 Every pair of SOP class and transfer syntax is proposed by itself, so that nothing has to be decoded or converted.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import AE, _config, build_context
 
 from pacs_bridge.errors import CannotUnderstand
 from pacs_bridge.part10 import DicomFile, read_file
+from pacs_bridge.transport import SOCKET_HANDLERS
 from scheduler.errors import Permanent, Transient
 
 MOST_CONTEXTS: Final = 128
@@ -166,7 +166,7 @@ def _associated(peer: Peer, calling_ae: str, contexts: Sequence[_Context]) -> It
         peer.port,
         contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
         ae_title=peer.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _connected)],
+        evt_handlers=SOCKET_HANDLERS,
     )
     if not association.is_established:
         raise _why_not(association, peer, contexts)
@@ -184,11 +184,6 @@ def _entity(calling_ae: str) -> Any:
     entity.dimse_timeout = RESPONSE_TIMEOUT_S
     entity.network_timeout = RESPONSE_TIMEOUT_S
     return entity
-
-
-def _connected(event: Any) -> None:
-    """Without this every message waits 40 ms for a delayed acknowledgement."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _why_not(association: Any, peer: Peer, contexts: Sequence[_Context]) -> Transient | Permanent:

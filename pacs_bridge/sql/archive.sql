@@ -69,3 +69,12 @@ update studies set state = :state, evidence = :evidence where study_instance_uid
 
 -- name: unfinished_studies
 select study_instance_uid from studies where state = 'open' order by first_received_at
+
+-- name: extent_of
+select count(*) as images,
+  (select calling_ae from instances where study_instance_uid = :study_instance_uid order by id limit 1) as calling_ae,
+  (
+    select facts ->> '$.body_part' from instances
+    where study_instance_uid = :study_instance_uid order by id limit 1
+  ) as body_part
+from instances where study_instance_uid = :study_instance_uid and is_current = 1

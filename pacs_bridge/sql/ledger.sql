@@ -14,6 +14,10 @@ insert into reports (
   :study_instance_uid, :version, :digest, :provenance_key, :status, :priority, :report, :timings_s, :committed_at
 )
 
+-- name: add_remarks
+update reports set remarks = :remarks, timings_s = json_patch(timings_s, :timings_s)
+where study_instance_uid = :study_instance_uid and version = :version
+
 -- name: latest_report
 select * from reports where study_instance_uid = :study_instance_uid order by version desc limit 1
 

@@ -17,6 +17,7 @@ create table reports (
   priority text,
   report text not null,
   timings_s text not null,
+  remarks text not null default '[]',
   committed_at text not null,
   primary key (study_instance_uid, version)
 ) strict;

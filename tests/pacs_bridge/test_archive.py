@@ -1,0 +1,146 @@
+"""What the archive keeps, and what its index says about it."""
+
+import errno
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from pacs_bridge.archive import Added, Archive
+from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
+from pacs_bridge.instance import read_facts
+
+EXPLICIT = "1.2.840.10008.1.2.1"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+Put = Callable[..., Added]
+
+
+@pytest.fixture
+def put(bridge: Any, make_slice: Any, encode: Any) -> Put:
+    """Return a function that stores and indexes a slice."""
+    return lambda n=1, **overrides: _put(bridge.archive, encode(make_slice(n, **overrides)))
+
+
+def _put(archive: Archive, dataset: bytes) -> Added:
+    facts = read_facts(dataset, EXPLICIT)
+    return archive.add(facts, archive.store(facts, dataset, EXPLICIT, "CT01"), "CT01", AT)
+
+
+def _files(state_dir: Path) -> list[Path]:
+    return [path for path in (state_dir / "archive").rglob("*") if path.is_file()]
+
+
+def test_a_stored_file_holds_the_bytes_and_is_named_by_them(bridge: Any, make_slice: Any, encode: Any) -> None:
+    dataset = encode(make_slice())
+    _put(bridge.archive, dataset)
+    (instance,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    assert instance.path.read_bytes().endswith(dataset)
+    assert instance.path == bridge.state_dir / "archive" / instance.sha256[:2] / f"{instance.sha256}.dcm"
+    assert (instance.path.stat().st_size, "CT01", AT) == (
+        instance.size_bytes,
+        instance.calling_ae,
+        instance.received_at,
+    )
+
+
+def test_the_same_bytes_again_are_stored_once(bridge: Any, put: Put) -> None:
+    assert (Added.NEW, Added.DUPLICATE) == (put(), put())
+    assert len(_files(bridge.state_dir)) == 1
+    assert bridge.archive.open_conflicts() == []
+
+
+def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(bridge: Any, put: Put) -> None:
+    put()
+    (first,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    assert put(PatientName="Doe^Joan") is Added.CONFLICT
+    assert [first] == bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    assert len(_files(bridge.state_dir)) == 2
+    (conflict,) = bridge.archive.open_conflicts("1.2.3")
+    assert ("content", first.sha256) == (conflict.kind, conflict.kept)
+
+
+def test_two_patients_in_one_study_are_a_conflict_until_it_is_accepted(bridge: Any, put: Put) -> None:
+    put(1)
+    put(2, PatientID="P2")
+    put(3, PatientID="P2 ")
+    (conflict,) = bridge.archive.open_conflicts("1.2.3")
+    assert ("patient", "P1", "P2") == (conflict.kind, conflict.kept, conflict.other)
+    bridge.archive.accept(conflict.id, AT)
+    put(4, PatientID="P2")
+    assert bridge.archive.open_conflicts() == []
+    with pytest.raises(UnknownConflict):
+        bridge.archive.accept(conflict.id, AT)
+
+
+def test_a_study_is_found_by_its_key_also_after_a_restart(make_bridge: Any, make_slice: Any, encode: Any) -> None:
+    _put(make_bridge().archive, encode(make_slice()))
+    again = make_bridge().archive
+    key = again.study_key("1.2.3")
+    assert "1.2.3" == again.study_by_key(key).study_instance_uid
+    assert [key] == [study.study_key for study in again.studies()]
+    with pytest.raises(UnknownStudy):
+        again.study_by_key("000000000000")
+
+
+def test_the_secret_is_for_the_owner_alone(bridge: Any) -> None:
+    assert 0o600 == stat.S_IMODE((bridge.state_dir / "secret").stat().st_mode)
+
+
+def test_half_written_files_are_cleared_away_at_the_start(make_bridge: Any) -> None:
+    bridge = make_bridge()
+    (bridge.state_dir / "archive" / "incoming" / "x.part").write_bytes(b"half")
+    make_bridge()
+    assert _files(bridge.state_dir) == []
+
+
+def test_below_the_free_space_floor_nothing_is_taken(make_bridge: Any, make_slice: Any, encode: Any) -> None:
+    bridge = make_bridge(free_bytes=lambda _folder: 1000, free_space_floor_bytes=900)
+    with pytest.raises(StorageFull):
+        _put(bridge.archive, encode(make_slice()))
+    assert _files(bridge.state_dir) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 2 MiB; skips where only root may."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small file system to be had here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_keeps_nothing_half_stored(
+    small_disk: Path, make_bridge: Any, make_slice: Any, encode: Any
+) -> None:
+    bridge = make_bridge(small_disk, free_bytes=lambda _folder: 2**40)
+    dataset = encode(make_slice(PixelData=bytes(4 * 2**20)))
+    with pytest.raises(StorageFull) as refused:
+        _put(bridge.archive, dataset)
+    cause = refused.value.__cause__
+    assert isinstance(cause, OSError)
+    assert cause.errno == errno.ENOSPC
+    assert _files(small_disk) == []
+    assert _put(bridge.archive, encode(make_slice())) is Added.NEW
+
+
+def test_a_result_file_is_kept_as_it_is(bridge: Any) -> None:
+    stored = bridge.archive.store_part10(b"a result", EXPLICIT)
+    assert bridge.archive.path_of(stored.path).read_bytes() == b"a result"
+
+
+def test_a_data_set_that_names_a_path_stays_a_name(bridge: Any, make_slice: Any, encode: Any) -> None:
+    header: Dataset = make_slice(PatientID="../../etc/passwd", SeriesDescription="../x")
+    _put(bridge.archive, encode(header))
+    assert all(path.parent.parent == bridge.state_dir / "archive" for path in _files(bridge.state_dir))
