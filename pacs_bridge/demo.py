@@ -85,8 +85,9 @@ def demo(dicom: Path | None, folder: Path = FOLDER) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = _settings(folder)
+    own = _own_scans(dicom) if dicom else None
     with progress_bar() as progress, _service(folder) as service:
-        patients = _own_scans(dicom) if dicom else _digital_patients(folder / "patients", progress)
+        patients = own or _digital_patients(folder / "patients", progress)
         service.wait_ready()
         seconds = _send_and_wait(patients, settings, service, progress)
     print_table("", _COLUMNS, list(_rows(patients, settings, seconds)))
@@ -247,7 +248,7 @@ class Watch:
         status = self._look()
         self.studies = status["studies"]
         for study in self.studies:
-            self._note(study)
+            self.note(study)
         self.finished = sum(not is_under_way(study, status) for study in self.studies)
         return sent and self.finished == len(self.studies)
 
@@ -260,7 +261,8 @@ class Watch:
             self._last, self._moved_at = status, self.clock()
         return status
 
-    def _note(self, study: Mapping[str, Any]) -> None:
+    def note(self, study: Mapping[str, Any]) -> None:
+        """Note since when the current version of a study's Report is there."""
         uid, version = study["study_instance_uid"], study["report_version"]
         if version is not None and version != self._versions.get(uid):
             self._versions[uid] = version

@@ -295,17 +295,25 @@ class _Environment(BaseSettings, Settings):
 
 
 def _from_environment() -> Mapping[str, Any]:
-    known = [f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields]
-    named = [name for name in os.environ if name.upper().startswith(ENVIRONMENT_PREFIX)]
-    unknown = [name for name in named if name.upper().split("__")[0] not in known]
-    if unknown:
-        raise SettingsError(tuple(f"environment: {name}: {_nearest(name.upper(), known)}" for name in unknown))
+    mistyped = [name for name in os.environ if _is_mistyped(name.upper())]
+    if mistyped:
+        known = [f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields]
+        raise SettingsError(tuple(f"environment: {name}: {_nearest(name.upper(), known)}" for name in mistyped))
     try:
         return EnvSettingsSource(_Environment)()
     except UnreadableVariable as unreadable:
         raise SettingsError(
             (f'environment: {unreadable}; lists and tables are written as JSON, such as \'[{{"name": "pacs"}}]\'',)
         ) from unreadable
+
+
+def _is_mistyped(name: str) -> bool:
+    """Say whether a variable means a setting and misses it. Others may share the prefix: Kubernetes sets CTRIAGE_PORT."""
+    top, nested, _ = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+    known = [field.upper() for field in Settings.model_fields]
+    if not name.startswith(ENVIRONMENT_PREFIX) or top in known:
+        return False
+    return bool(nested or difflib.get_close_matches(top, known, n=1, cutoff=0.75))
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,10 +162,17 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert 2 == len(complaint("langage = 'en'\n[listener]\nport = 0", tmp_path).splitlines())
 
 
-def test_an_unknown_variable_of_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CTRIAGE_LISTENR__PORT", "1")
-    with pytest.raises(SettingsError, match=r"CTRIAGE_LISTENR__PORT.*did you mean CTRIAGE_LISTENER"):
+@pytest.mark.parametrize("name", ["CTRIAGE_LISTENR__PORT", "CTRIAGE_CALER", "ctriage_langage"])
+def test_a_mistyped_variable_of_the_environment_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=rf"{name}.*did you mean CTRIAGE_"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["CTRIAGE_PORT", "CTRIAGE_SERVICE_HOST", "CTRIAGE_TEST_DATA"])
+def test_variables_that_only_share_the_prefix_are_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    assert Settings().listener == load_settings().listener
 
 
 def test_a_settings_file_that_is_not_there_is_an_error() -> None:
