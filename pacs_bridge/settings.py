@@ -308,7 +308,7 @@ def _from_environment() -> Mapping[str, Any]:
 
 
 def _is_mistyped(name: str) -> bool:
-    """Say whether a variable means a setting and misses it. Others may share the prefix: Kubernetes sets CTRIAGE_PORT."""
+    """Say whether a variable means a setting and misses it; others share the prefix: Kubernetes sets CTRIAGE_PORT."""
     top, nested, _ = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
     known = [field.upper() for field in Settings.model_fields]
     if not name.startswith(ENVIRONMENT_PREFIX) or top in known:
