@@ -32,7 +32,7 @@ _DEFAULT = {"", "ISO_IR 6"}
 # Single-valued character sets without code extensions (PS3.3 C.12.1.1.2): what they can carry, Python can tell
 _SIMPLE = {
     "ISO_IR 100", "ISO_IR 101", "ISO_IR 109", "ISO_IR 110", "ISO_IR 126", "ISO_IR 127", "ISO_IR 138", "ISO_IR 144",
-    "ISO_IR 148", "ISO_IR 166", "ISO_IR 203", "ISO_IR 192", "GB18030", "GBK",
+    "ISO_IR 148", "ISO_IR 166", "ISO_IR 192", "GB18030", "GBK",
 }  # fmt: skip
 
 

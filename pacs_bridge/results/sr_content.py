@@ -1,5 +1,6 @@
 """What does the report say, as a content tree of TID 1500 (PS3.16)?"""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import highdicom as hd
@@ -248,9 +249,21 @@ def _change_lines(report: Report, language: Language) -> list[str]:
     return [say("line.replaces", language, version=report.version), *report.changes]
 
 
+def _stack_notes(stack: ExaminedStack, language: Language) -> list[str]:
+    name = stack_name(stack, language)
+    notes = [f"{name}: {note}" for note in stack.notes]
+    if stack.working_grid is not None:
+        distance = f"{stack.working_grid.max_distance_to_slice_mm:.2f}"
+        notes.append(say("line.grid", language, stack=name, distance=distance))
+    if stack.gaps_mm and stack.nominal_step_mm is not None:
+        gaps = ", ".join(f"{gap:.2f} (×{count})" for gap, count in sorted(Counter(stack.gaps_mm).items()))
+        notes.append(say("line.gaps", language, stack=name, gaps=gaps, step=f"{stack.nominal_step_mm:.2f}"))
+    return notes
+
+
 def _note_lines(context: Context, report: Report) -> list[str]:
     language = context.language
-    notes = [f"{stack_name(stack, language)}: {note}" for stack in report.examined for note in stack.notes]
+    notes = [line for stack in report.examined for line in _stack_notes(stack, language)]
     if has_undeclared_latin(context.sources.speaker(report)):
         notes.append(say("note.undeclared_latin", language))
     return [*report.notes, *notes]

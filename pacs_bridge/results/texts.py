@@ -78,6 +78,14 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
             "es": "{kind}: no detectado por {detector} {version} en {stack}",
         },
         "line.also_seen": {"en": "Also seen in {stacks}", "es": "También visible en {stacks}"},
+        "line.grid": {
+            "en": "{stack}: examined on a regular grid; a voxel lies up to {distance} mm from an acquired slice",
+            "es": "{stack}: examinado en una malla regular; un vóxel dista hasta {distance} mm de un corte adquirido",
+        },
+        "line.gaps": {
+            "en": "{stack}: uneven slice distances: {gaps} mm instead of {step} mm",
+            "es": "{stack}: distancias desiguales entre cortes: {gaps} mm en lugar de {step} mm",
+        },
         "line.replaces": {
             "en": "This version ({version}) replaces an earlier one",
             "es": "Esta versión ({version}) sustituye a una anterior",

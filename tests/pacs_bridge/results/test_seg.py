@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results.bundle import build_flags
 from pacs_bridge.results.identifiers import frame_of_reference_uid
-from pacs_bridge.results.testing import blob, context_of, ct_headers, report_of, stack_of
+from pacs_bridge.results.testing import blob, context_of, ct_headers, report_of, reread, stack_of
 from pipeline.model import Finding
 
 
@@ -92,6 +92,14 @@ def test_the_key_slice_is_where_the_region_is_largest() -> None:
     images = [item for item in document.ContentSequence if item.ValueType == "IMAGE"]
     named = [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images]
     assert [headers[2].SOPInstanceUID, headers[5].SOPInstanceUID] == named
+
+
+def test_decimal_strings_that_are_too_long_stop_nothing() -> None:
+    with pydicom.config.disable_value_validation():
+        headers = [reread(h) for h in ct_headers(PixelSpacing=["0.48828125000000001", "0.48828125000000001"])]
+    segmentation = flags_of(headers, blob(stack_of(headers), (4, 30, 20)))[1]
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert [0.48828125, 0.48828125] == list(measures.PixelSpacing)
 
 
 def test_without_findings_there_is_neither_seg_nor_key_object() -> None:

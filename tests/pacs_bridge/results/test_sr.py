@@ -1,10 +1,14 @@
 """The report as a structured document."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
@@ -12,7 +16,7 @@ from pydicom.dataset import Dataset
 from pacs_bridge.results.bundle import build_flags
 from pacs_bridge.results.context import DocumentReference
 from pacs_bridge.results.testing import RAN, blob, context_of, ct_headers, report_of, stack_of
-from pipeline.model import Code, DetectorRun, Measurement, Priority, Report, Role, StudyStatus
+from pipeline.model import Code, DetectorRun, Measurement, Priority, Report, Role, StudyStatus, WorkingGrid
 
 
 def document_of(report: Report, headers: list[Dataset], **changes: Any) -> Dataset:
@@ -166,6 +170,18 @@ def test_the_document_says_what_it_is_and_in_which_language() -> None:
     assert "COMPLETE" == document.CompletionFlag
 
 
+def test_a_working_grid_and_uneven_distances_are_said() -> None:
+    headers = ct_headers()
+    stack = stack_of(headers)
+    assert stack.geometry is not None
+    grid = WorkingGrid(geometry=stack.geometry, max_distance_to_slice_mm=3.5)
+    uneven = replace(stack, working_grid=grid, gaps_mm=(7.0, 1.08, 7.0), nominal_step_mm=4.0, notes=("2 clipped",))
+    said = texts(document_of(report_of([uneven]), headers))
+    assert "a voxel lies up to 3.50 mm from an acquired slice" in said
+    assert "1.08 (×1), 7.00 (×2) mm instead of 4.00 mm" in said
+    assert "2 clipped" in said
+
+
 def test_undeclared_latin_is_noted() -> None:
     headers = ct_headers(PatientName="Muñoz^José")
     document = document_of(report_of([stack_of(headers)]), headers)
@@ -182,6 +198,22 @@ def test_a_finding_whose_region_lies_on_no_acquired_slice_still_stands_in_the_re
     assert "1501" == group.ContentTemplateSequence[0].TemplateIdentifier
     assert not named(group, "Volume")
     assert 7.5 == named(group, "Depth")[0].MeasuredValueSequence[0].NumericValue
+
+
+def test_highdicom_and_dcmtk_read_the_tree_as_tid_1500(tmp_path: Path) -> None:
+    headers = ct_headers(FrameOfReferenceUID=None, PatientName="Muñoz^José")
+    stack = stack_of(headers)
+    built = build_flags(context_of(headers, language="es"), report_of([stack], [blob(stack, (4, 30, 20))]))[0]
+    document = hd.sr.srread(BytesIO(built.part10))
+    groups = document.content.get_volumetric_roi_measurement_groups()
+    assert ["hemorrhage 1"] == [group.tracking_identifier for group in groups]
+    assert 1 == len(document.content.get_image_measurement_groups())
+    if shutil.which("dsrdump") is None:
+        pytest.skip("dsrdump is not installed: apt-get install dcmtk")
+    (tmp_path / "sr.dcm").write_bytes(built.part10)
+    dumped = subprocess.run(["dsrdump", "+Pl", tmp_path / "sr.dcm"], capture_output=True, check=True)
+    assert b"" == dumped.stderr
+    assert b"Certainty of Finding" in dumped.stdout
 
 
 def test_dates_are_on_the_clock_of_the_source() -> None:
