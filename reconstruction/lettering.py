@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
+_LIGHT = 380  # sum of red, green and blue above which text is meant for dark pictures
 _INSTEAD = str.maketrans({"×": "x", "–": "-", "—": "-", "≥": ">", "≤": "<", "¿": "", "¡": "", "μ": "u", "µ": "u"})
 # Combining mark -> strokes in units of the text size, about the middle of the letter's top, y upwards.
 _STROKES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
@@ -34,7 +35,7 @@ def write(
 ) -> None:
     """Write text at Pillow's ``anchor``; on dark pictures light text gets a dark rim, so that it reads on bone too."""
     letters, marks = _parted(text)
-    rim = 1 if sum(colour) > 300 else 0
+    rim = 1 if sum(colour) > _LIGHT else 0
     left = place[0] - {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * font(size).getlength(letters)
     draw.text(
         (left, place[1]), letters, font=font(size), fill=colour, anchor="l" + anchor[1], stroke_width=rim, stroke_fill=0
