@@ -30,7 +30,10 @@ class KeptObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedReport:
-    """A Report that people read: ``report_text`` is its stored form, see ``report``."""
+    """A Report that people read: ``report_text`` is its stored form, see ``report``.
+
+    ``remarks`` came later, while its pictures were made.
+    """
 
     study_instance_uid: str
     version: int
@@ -40,6 +43,7 @@ class CommittedReport:
     priority: Priority | None
     report_text: str
     timings_s: Mapping[str, float]
+    remarks: tuple[str, ...]
     committed_at: datetime
 
     def report(self) -> Report:
@@ -115,6 +119,16 @@ class Ledger:
                 label=kept.label,
             )
 
+    def add_remarks(self, study: str, version: int, *, notes: Sequence[str], timings_s: Mapping[str, float]) -> None:
+        """Keep what was noticed while a committed version's pictures were made; the Report itself stays as it is."""
+        self._write(
+            "add_remarks",
+            study_instance_uid=study,
+            version=version,
+            remarks=json.dumps(list(notes)),
+            timings_s=json.dumps(dict(timings_s)),
+        )
+
     def latest(self, study: str) -> CommittedReport | None:
         """Return the current version of a study's Report."""
         row = self._one("latest_report", study_instance_uid=study)
@@ -166,6 +180,7 @@ def _committed(row: Row) -> CommittedReport:
         priority=Priority(row["priority"]) if row["priority"] else None,
         report_text=row["report"],
         timings_s=json.loads(row["timings_s"]),
+        remarks=tuple(json.loads(row["remarks"])),
         committed_at=datetime.fromisoformat(row["committed_at"]),
     )
 

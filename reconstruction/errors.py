@@ -29,9 +29,10 @@ class UnreadablePixels(ReconstructionError):
 
 @dataclass(eq=False)
 class NotDicom(ReconstructionError):
-    """Bytes that hold no DICOM data set we can read."""
+    """Bytes that hold no DICOM instance we can read; ``is_foreign`` where nothing suggests that they ever should."""
 
     reason: str
+    is_foreign: bool = False
 
     def __str__(self) -> str:
         return self.reason

@@ -122,7 +122,7 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=False)
     except InvalidDicomError as error:
-        raise NotDicom("not a DICOM file") from error
+        raise NotDicom("not a DICOM file", is_foreign=True) from error
     except OSError as error:
         raise NotDicom(f"the file cannot be opened: {error.strerror or error}") from error
     except RecursionError as error:
@@ -130,7 +130,8 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
     except (AttributeError, EOFError, KeyError, NotImplementedError, ValueError, TypeError) as error:
         raise NotDicom(f"damaged DICOM file: {type(error).__name__}") from error
     if "SOPInstanceUID" not in dataset:
-        raise NotDicom("a DICOM file without SOP Instance UID (a DICOMDIR, for example)")
+        is_directory = "DirectoryRecordSequence" in dataset
+        raise NotDicom("a DICOMDIR" if is_directory else "no SOP Instance UID", is_foreign=is_directory)
     return dataset
 
 

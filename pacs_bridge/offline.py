@@ -1,0 +1,186 @@
+"""DICOM folders or files -> results in a folder, without a network: ``ctriage process``."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from pacs_bridge.app import provenance_of
+from pacs_bridge.destinations import PICTURES_AS_PNG, file_names
+from pacs_bridge.ledger import KeptObject
+from pacs_bridge.png import write_png_beside
+from pacs_bridge.results.bundle import build_flags, build_pictures
+from pacs_bridge.results.context import Context
+from pacs_bridge.results.derived import Reformat
+from pacs_bridge.results.identifiers import is_ours
+from pacs_bridge.results.secondary_capture import Capture
+from pacs_bridge.results.sources import SourceHeaders
+from pacs_bridge.settings import Settings
+from pacs_bridge.tasks import sources_of, timed
+from pipeline.derive import PictureOptions, derive
+from pipeline.model import Report, ResultObject
+from pipeline.process import SeriesResult, assemble_report, process_series
+from pipeline.registry import load_detectors
+from pipeline.report_json import study_json
+from reconstruction.errors import NotDicom
+from reconstruction.headers import read_dataset
+
+ShowProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What lies below the paths given: instances by study, and the rest with reasons."""
+
+    studies: Mapping[str, Mapping[str, tuple[Path, Dataset]]]
+    ignored: Sequence[dict[str, str]]
+    unreadable: Sequence[dict[str, str]]
+
+
+def process_paths(
+    paths: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    progress: ShowProgress,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> dict[str, Any]:
+    """Process every study below ``paths`` and write its results below ``out``; returns the JSON of DESIGN.
+
+    A study in which something fails still has a status; files that are no DICOM, or broken, are listed.
+    """
+    found = _found(paths, progress)
+    studies = []
+    for number, uid in enumerate(sorted(found.studies), start=1):
+        folder = out / f"study_{number}"
+        study = _Study(uid=uid, instances=found.studies[uid], folder=folder, number=number)
+        studies.append(_process(study, settings, progress, now()))
+    return {"ignored": list(found.ignored), "unreadable": list(found.unreadable), "studies": studies}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Study:
+    uid: str
+    instances: Mapping[str, tuple[Path, Dataset]]
+    folder: Path
+    number: int
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        return {uid: dataset for uid, (_, dataset) in self.instances.items()}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        return {uid: path for uid, (path, _) in self.instances.items()}
+
+
+def _process(study: _Study, settings: Settings, progress: ShowProgress, at: datetime) -> dict[str, Any]:
+    timings: dict[str, float] = {}
+    results = list(_series_results(study, settings, progress, timings))
+    report = replace(assemble_report(study.uid, results, provenance_of(settings)), committed_at=at)
+    context = Context(sources=SourceHeaders(datasets=study.datasets), committed_at=at, language=settings.language)
+    with timed(timings, "write"):
+        outputs = _write(study.folder, build_flags(context, report))
+    pictures, remarks = _pictures(study, report, context, settings, timings)
+    progress(f"study {study.number}: pictures", 1, 1)
+    with timed(timings, "write"):
+        outputs += _write(study.folder, pictures)
+    report = replace(report, notes=(*report.notes, *remarks))
+    return study_json(report, outputs=outputs, timings_s=timings)
+
+
+def _series_results(
+    study: _Study, settings: Settings, progress: ShowProgress, timings: dict[str, float]
+) -> Iterator[SeriesResult]:
+    detectors = load_detectors(settings.detectors.enabled)
+    by_series: dict[str, dict[str, str]] = defaultdict(dict)
+    for uid, (path, dataset) in study.instances.items():
+        by_series[str(dataset.get("SeriesInstanceUID", ""))][uid] = str(path)
+    for done, files in enumerate(by_series.values(), start=1):
+        with timed(timings, "read"):
+            sources = sources_of(files, study.datasets)
+        result = process_series(sources, detectors)
+        for step, seconds in result.timings_s.items():
+            timings[step] = timings.get(step, 0.0) + seconds
+        progress(f"study {study.number}: series", done, len(by_series))
+        yield result
+
+
+def _pictures(
+    study: _Study, report: Report, context: Context, settings: Settings, timings: dict[str, float]
+) -> tuple[list[ResultObject], tuple[str, ...]]:
+    options = PictureOptions(**settings.outputs.model_dump())
+    with timed(timings, "derive"):
+        made = derive(report, study.paths, options, language=settings.language, study_key=f"study {study.number}")
+        planes = [Reformat(planes=each.planes, stack=each.stack) for each in made.planes]
+        captures = [Capture(kind=c.kind, rgb=c.rgb, burned_in="NO", stack=c.stack) for c in made.captures]
+        return build_pictures(context, report, planes=planes, captures=captures), made.notes
+
+
+def _write(folder: Path, objects: Sequence[ResultObject]) -> list[dict[str, str]]:
+    outputs = []
+    for each, name in zip(objects, file_names([_named(o) for o in objects]), strict=True):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(each.part10)
+        outputs.append({"path": str(target), "kind": each.kind})
+        if each.kind in PICTURES_AS_PNG:
+            outputs.append({"path": str(write_png_beside(target)), "kind": each.kind})
+    return outputs
+
+
+def _named(each: ResultObject) -> KeptObject:
+    return KeptObject(
+        kind=each.kind,
+        index=each.index,
+        sop_instance_uid=each.sop_instance_uid,
+        sop_class_uid=each.sop_class_uid,
+        series_instance_uid=each.series_instance_uid,
+        path="",
+        sha256="",
+        label=each.label,
+    )
+
+
+def _found(paths: Sequence[Path], progress: ShowProgress) -> _Found:
+    studies: dict[str, dict[str, tuple[Path, Dataset]]] = defaultdict(dict)
+    ignored: list[dict[str, str]] = []
+    unreadable: list[dict[str, str]] = []
+    files = list(_files(paths))
+    for done, path in enumerate(files, start=1):
+        _sort_in(path, studies, ignored, unreadable)
+        progress("reading", done, len(files))
+    return _Found(studies=studies, ignored=ignored, unreadable=unreadable)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _sort_in(
+    path: Path,
+    studies: dict[str, dict[str, tuple[Path, Dataset]]],
+    ignored: list[dict[str, str]],
+    unreadable: list[dict[str, str]],
+) -> None:
+    try:
+        dataset = read_dataset(path)
+    except NotDicom as error:
+        kind = ignored if error.is_foreign else unreadable
+        kind.append({"path": str(path), "reason": error.reason})
+        return
+    study = str(dataset.get("StudyInstanceUID", ""))
+    uid = str(dataset.SOPInstanceUID)
+    if not study:
+        unreadable.append({"path": str(path), "reason": "no Study Instance UID"})
+    elif is_ours(dataset):
+        ignored.append({"path": str(path), "reason": "a result of ctriage itself"})
+    elif uid in studies[study]:
+        ignored.append({"path": str(path), "reason": "a second file of the same SOP instance; the first one is read"})
+    else:
+        studies[study][uid] = (path, dataset)

@@ -1,0 +1,230 @@
+"""What worker processes run: from file names to finished result objects, without database, queue or network.
+
+Every argument and result can be pickled; files are read from the archive and written to the object store, whose names
+are hashes: what a task writes means nothing until the driver commits its outcome.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from pacs_bridge.files import keep_by_content
+from pacs_bridge.ledger import KeptObject
+from pacs_bridge.results.bundle import build_flags, build_pictures
+from pacs_bridge.results.context import Context, DocumentReference
+from pacs_bridge.results.derived import Reformat
+from pacs_bridge.results.secondary_capture import Capture
+from pacs_bridge.results.sources import SourceHeaders
+from pacs_bridge.results.texts import Language
+from pipeline import wire
+from pipeline.derive import PictureOptions, derive
+from pipeline.model import Provenance, Report, ResultObject
+from pipeline.process import SeriesResult, Source, assemble_report, process_series
+from pipeline.registry import load_detectors
+from pipeline.versions import changes_between, is_news
+from reconstruction.errors import NotDicom
+from reconstruction.headers import Header, read_dataset, transfer_syntax_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFiles:
+    """One series to be read: its files by SOP Instance UID, or its kept result (``wire`` text) beside them."""
+
+    series_instance_uid: str
+    files: Mapping[str, str]
+    kept_result: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The version that a new Report would supersede."""
+
+    report_text: str
+    document: DocumentReference | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageTask:
+    """Everything a worker needs to conclude on a study."""
+
+    study_instance_uid: str
+    series: tuple[SeriesFiles, ...]
+    detectors: tuple[str, ...]
+    provenance: Provenance
+    language: Language
+    committed_at: datetime
+    objects_dir: str
+    notes: tuple[str, ...] = ()
+    previous: Previous | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriageOutcome:
+    """What a worker concluded: new per-series results, and the Report with its objects where it is news."""
+
+    series_results: tuple[tuple[str, str, str], ...]
+    report_text: str
+    is_news: bool
+    objects: tuple[KeptObject, ...]
+    timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeriveTask:
+    """Everything a worker needs to make the pictures of one committed version."""
+
+    report_text: str
+    files: Mapping[str, str]
+    options: PictureOptions
+    language: Language
+    committed_at: datetime
+    objects_dir: str
+    study_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeriveOutcome:
+    """The pictures made, what could not be made and why, and the seconds each step took."""
+
+    objects: tuple[KeptObject, ...]
+    notes: tuple[str, ...]
+    timings_s: Mapping[str, float]
+
+
+def triage(task: TriageTask) -> TriageOutcome:
+    """Examine what is new in a study, assemble its Report and build the flags' objects."""
+    timings: dict[str, float] = {}
+    with timed(timings, "read"):
+        datasets, unreadable = _read_headers(_all_files(task.series))
+    results, new = _series_results(task, datasets, timings)
+    report = assemble_report(task.study_instance_uid, results, task.provenance, notes=(*task.notes, *unreadable))
+    previous = wire.loads(Report, task.previous.report_text) if task.previous else None
+    report = _as_version(report, previous, task.committed_at)
+    news = is_news(previous, report, final=task.final)
+    with timed(timings, "write"):
+        objects = _flags(task, report, datasets) if news else ()
+    return TriageOutcome(
+        series_results=tuple((r.series_instance_uid, r.digest, wire.dumps(r)) for r in new),
+        report_text=wire.dumps(report),
+        is_news=news,
+        objects=objects,
+        timings_s=timings,
+    )
+
+
+def make_pictures(task: DeriveTask) -> DeriveOutcome:
+    """Make the reformats, projections, renderings and the summary page of a committed Report."""
+    report = wire.loads(Report, task.report_text)
+    paths = {uid: Path(path) for uid, path in task.files.items()}
+    timings: dict[str, float] = {}
+    with timed(timings, "derive"):
+        pictures = derive(report, paths, task.options, language=task.language, study_key=task.study_key)
+    with timed(timings, "write"):
+        datasets, _ = _read_headers(task.files)
+        context = Context(
+            sources=SourceHeaders(datasets=datasets), committed_at=task.committed_at, language=task.language
+        )
+        captures = [Capture(kind=c.kind, rgb=c.rgb, burned_in="NO", stack=c.stack) for c in pictures.captures]
+        planes = [Reformat(planes=each.planes, stack=each.stack) for each in pictures.planes]
+        built = build_pictures(context, report, planes=planes, captures=captures)
+        objects = keep_objects(Path(task.objects_dir), built)
+    return DeriveOutcome(objects=objects, notes=pictures.notes, timings_s=timings)
+
+
+def keep_objects(folder: Path, built: Sequence[ResultObject]) -> tuple[KeptObject, ...]:
+    """Put finished objects into the object store."""
+    kept = []
+    for each in built:
+        path, sha256 = keep_by_content(folder, each.part10)
+        kept.append(
+            KeptObject(
+                kind=each.kind,
+                index=each.index,
+                sop_instance_uid=each.sop_instance_uid,
+                sop_class_uid=each.sop_class_uid,
+                series_instance_uid=each.series_instance_uid,
+                path=path,
+                sha256=sha256,
+                label=each.label,
+            )
+        )
+    return tuple(kept)
+
+
+def sources_of(files: Mapping[str, str], datasets: Mapping[str, Dataset]) -> list[Source]:
+    """Pair the headers that could be read with their files."""
+    return [
+        Source(header=Header.from_dataset(datasets[uid], transfer_syntax_of(datasets[uid])), path=Path(path))
+        for uid, path in files.items()
+        if uid in datasets
+    ]
+
+
+@contextmanager
+def timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    """Add the seconds of a step to ``timings``."""
+    start = time.monotonic()
+    yield
+    timings[step] = timings.get(step, 0.0) + time.monotonic() - start
+
+
+def _series_results(
+    task: TriageTask, datasets: Mapping[str, Dataset], timings: dict[str, float]
+) -> tuple[list[SeriesResult], list[SeriesResult]]:
+    detectors = load_detectors(task.detectors)
+    results, new = [], []
+    for series in task.series:
+        if series.kept_result is not None:
+            results.append(wire.loads(SeriesResult, series.kept_result))
+            continue
+        result = process_series(sources_of(series.files, datasets), detectors)
+        for step, seconds in result.timings_s.items():
+            timings[step] = timings.get(step, 0.0) + seconds
+        new.append(result)
+        results.append(result)
+    return results, new
+
+
+def _as_version(report: Report, previous: Report | None, committed_at: datetime) -> Report:
+    if previous is None:
+        return replace(report, committed_at=committed_at)
+    return replace(
+        report,
+        version=previous.version + 1,
+        supersedes_digest=previous.study_digest,
+        changes=changes_between(previous, report),
+        committed_at=committed_at,
+    )
+
+
+def _flags(task: TriageTask, report: Report, datasets: Mapping[str, Dataset]) -> tuple[KeptObject, ...]:
+    context = Context(
+        sources=SourceHeaders(datasets=datasets),
+        committed_at=task.committed_at,
+        language=task.language,
+        predecessor=task.previous.document if task.previous else None,
+    )
+    return keep_objects(Path(task.objects_dir), build_flags(context, report))
+
+
+def _all_files(series: Sequence[SeriesFiles]) -> dict[str, str]:
+    return {uid: path for each in series for uid, path in each.files.items()}
+
+
+def _read_headers(files: Mapping[str, str]) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Read the headers of archived files; what pydicom cannot read is left out and said in a note."""
+    datasets: dict[str, Dataset] = {}
+    reasons: Counter[str] = Counter()
+    for uid, path in files.items():
+        try:
+            datasets[uid] = read_dataset(Path(path))
+        except NotDicom as error:
+            reasons[error.reason] += 1
+    return datasets, tuple(f"{count} image(s) could not be read: {reason}" for reason, count in reasons.items())
