@@ -27,7 +27,8 @@ def status(
         print_json(found)
         return
     for title, columns, rows in tables(found):
-        print_table(title, columns, rows)
+        if rows or title == "studies":
+            print_table(title, columns, rows)
 
 
 @conflicts.command("list")

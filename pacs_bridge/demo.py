@@ -280,7 +280,7 @@ _ACTIVE: Final = frozenset({"ready", "running"})
 
 # ---- what came out --------------------------------------------------------------------------------------------------
 
-_COLUMNS: Final = ("study", "status", "priority", "findings", "seconds from last slice to result", "truth")
+_COLUMNS: Final = ("study", "status", "priority", "findings", "last slice to result, s", "truth")
 
 
 def _rows(

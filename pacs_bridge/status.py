@@ -127,13 +127,17 @@ def _series(connection: sqlite3.Connection, study: str) -> list[Row]:
 
 
 def _jobs(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if row["kind"] != DELIVER]
+    rows = [row for row in _all_jobs(connection) if not _is_delivery(row)]
     return [{"key": row["key"], "kind": row["kind"], **_progress(row, studies)} for row in rows]
 
 
 def _deliveries(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if row["kind"] == DELIVER]
+    rows = [row for row in _all_jobs(connection) if _is_delivery(row)]
     return [{**_what_is_delivered(row), **_progress(row, studies)} for row in rows]
+
+
+def _is_delivery(row: sqlite3.Row) -> bool:
+    return str(row["kind"]).partition(":")[0] == DELIVER
 
 
 def _all_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
@@ -152,7 +156,7 @@ def _progress(row: sqlite3.Row, studies: Mapping[str, Row]) -> Row:
         "study_key": _key_of(study, studies),
         "state": row["status"],
         "attempts": row["attempt"],
-        "next_at": row["next_at"],
+        "next_at": row["next_at"] if row["status"] == Status.READY else None,
         "reason": row["reason"],
     }
 
@@ -182,4 +186,9 @@ def tables(status: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, Sequence[
     """Yield title, columns and rows of each table for people; columns that name a patient or a UID stay out."""
     for name, columns in _SHOWN.items():
         if name in status:
-            yield name, columns, [tuple(row[column] for column in columns) for row in status[name]]
+            yield name, columns, [tuple(_shown(column, row[column]) for column in columns) for row in status[name]]
+
+
+def _shown(column: str, value: object) -> object:
+    """Leave the fractions of a second to programs."""
+    return value[:19] + "Z" if column.endswith("_at") and isinstance(value, str) else value

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+WIDTH_OF_A_PIPE = 140
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "stat": "bold red", "urgent": "red"}
 
 
@@ -56,7 +57,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE).print(table)
 
 
 def _cell(value: object) -> Text:

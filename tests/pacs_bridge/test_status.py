@@ -59,7 +59,7 @@ class Service:
         self.ledger.commit(report, provenance_key="k", timings_s={}, objects=())
 
     def submit(self, kind: str, study: str) -> None:
-        what = {"destination": "pacs", "version": 2, "group": "flags"} if kind == "deliver" else {}
+        what = {"destination": "pacs", "version": 2, "group": "flags"} if kind.startswith("deliver") else {}
         payload = {"study_instance_uid": study, **what}
         request = JobRequest(key=f"{kind}/{study}", kind=kind, payload=payload)
         self.queue.submit(request, now=NOW)
@@ -76,7 +76,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     service.commit(BLEED, 1)
     service.commit(BLEED, 2)
     service.submit("triage", OTHER)
-    service.submit("deliver", BLEED)
+    service.submit("deliver:pacs", BLEED)
     yield service
     service.database.close()
 
@@ -156,10 +156,10 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service) -> None:
     service.receive(BLEED, patient="P2", instance="2")
-    service.queue.hold(f"deliver/{BLEED}", "two patients")
+    service.queue.hold(f"deliver:pacs/{BLEED}", "two patients")
     (conflict,) = read_status(service.path)["conflicts"]
     assert BLEED == accept(service.path, conflict["id"], now=NOW)
-    assert Status.READY is service.queue.job(f"deliver/{BLEED}").status
+    assert Status.READY is service.queue.job(f"deliver:pacs/{BLEED}").status
     assert [] == read_status(service.path)["conflicts"]
 
 
