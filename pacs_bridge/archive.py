@@ -244,12 +244,16 @@ class Archive:
 
     def _touch(self, connection: Connection, row: Mapping[str, Any]) -> None:
         """Make or refresh the rows of study and series; a second patient in the study is a conflict."""
-        identity = {**row, "study_key": self.study_key(row["study_instance_uid"])}
-        known = connection.execute(self._sql["touch_study"], identity).fetchone()
-        connection.execute(self._sql["touch_series"], row)
-        first, second = _patient(known), _patient(row)
-        if first and second and first != second:
-            self._add_conflict(connection, {**row, "sop_instance_uid": ""}, kind="patient", kept=first, other=second)
+        study = {
+            **row,
+            "description": row["study_description"],
+            "study_key": self.study_key(row["study_instance_uid"]),
+        }
+        known = connection.execute(self._sql["touch_study"], study).fetchone()["patient_id"]
+        connection.execute(self._sql["touch_series"], {**row, "description": row["series_description"]})
+        if row["patient_id"] not in ("", known):
+            no_instance = {**row, "sop_instance_uid": ""}
+            self._add_conflict(connection, no_instance, kind="patient", kept=known, other=row["patient_id"])
 
     def _add_conflict(self, connection: Connection, row: Mapping[str, Any], **what: str) -> None:
         found = {**row, **what, "found_at": row["received_at"]}
@@ -300,10 +304,6 @@ class Archive:
         """Return the conflicts nobody has accepted, of one study or of all."""
         return [_conflict(row) for row in self._rows("open_conflicts", study_instance_uid=study)]
 
-    def holds(self, sha256: str) -> bool:
-        """Say whether this content is already in the index."""
-        return bool(self._rows("file_of", sha256=sha256))
-
     def _rows(self, statement: str, **values: object) -> list[Row]:
         with self._database.read() as connection:
             return connection.execute(self._sql[statement], values).fetchall()
@@ -352,7 +352,6 @@ def _sync_folder(folder: Path) -> None:
 def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:
     return {
         **facts.as_json(),
-        "description": facts.series_description,
         "sha256": stored.sha256,
         "path": stored.path,
         "size_bytes": stored.size_bytes,
@@ -361,10 +360,6 @@ def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_
         "received_at": received_at.isoformat(),
         "facts": json.dumps(facts.as_json()),
     }
-
-
-def _patient(row: Mapping[str, Any] | Row) -> str:
-    return str(row["patient_id"])
 
 
 def _study(row: Row) -> ArchivedStudy:

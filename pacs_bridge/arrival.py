@@ -190,18 +190,21 @@ NOTHING: Final = State(studies={})
 Step = tuple[State, tuple[Instruction, ...]]
 
 
-def restore(state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence]) -> State:
+def restore(
+    state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence], *, at: datetime, limits: Limits
+) -> State:
     """Return ``state`` with one study rebuilt from the index: its instances, and the series known to be complete.
 
-    A series that is still open counts as brought by an association that has been released; it settles first.
+    A series that is still open counts as brought by an association that was released ``at`` this moment; it settles
+    first, since its sender may be about to send the rest again.
     """
     if not stored:
         return state
     by_series: dict[str, dict[str, InstanceStored]] = {}
     for each in stored:
         by_series.setdefault(each.series, {})[each.sop_instance_uid] = each
-    series = {uid: _restored(instances, complete.get(uid)) for uid, instances in by_series.items()}
-    study = StudyState(series=series, last_at=max(each.at for each in stored))
+    series = {uid: _restored(found, complete.get(uid), at, limits) for uid, found in by_series.items()}
+    study = StudyState(series=series, last_at=max(each.last_at or at for each in series.values()))
     return State(studies={**state.studies, stored[0].study: study})
 
 
@@ -406,14 +409,15 @@ def _all_series(state: State) -> Iterable[tuple[str, str, SeriesState]]:
             yield study, uid, series
 
 
-def _restored(instances: Mapping[str, InstanceStored], evidence: Evidence | None) -> SeriesState:
-    last_at = max(each.at for each in instances.values())
+def _restored(
+    instances: Mapping[str, InstanceStored], evidence: Evidence | None, at: datetime, limits: Limits
+) -> SeriesState:
     return SeriesState(
         levels=(instances,),
         evidence=evidence,
-        last_at=last_at,
+        last_at=max(each.at for each in instances.values()) if evidence else at,
         associations=frozenset(each.association for each in instances.values()),
-        settles_at=None if evidence else last_at,
+        settles_at=None if evidence else at + timedelta(seconds=limits.settle_s),
     )
 
 

@@ -21,11 +21,11 @@ class CannotUnderstand(BridgeError):
 class StorageFull(BridgeError):
     """The disk takes no more; a C-STORE ends with 0xA700, and the sender tries again later."""
 
-    free_bytes: int | None
+    free_bytes: int
 
     def __str__(self) -> str:
-        left = "nothing" if self.free_bytes is None else f"{self.free_bytes // 2**20} MiB"
-        return f"the archive's disk is full ({left} left above its floor counts as full): free space, or add some"
+        left = "nothing" if not self.free_bytes else f"{self.free_bytes // 2**20} MiB"
+        return f"the archive's disk is full ({left} above the free space it must keep): free some, or add a disk"
 
 
 @dataclass(eq=False)

@@ -72,10 +72,9 @@ class Listener:
         """Stop listening, abort what is open, and wait for it to end."""
         if self._server is None or self._thread is None:
             return
-        open_associations = list(self._server.active_associations)
         self._server.close()
         self._thread.join()
-        for association in open_associations:
+        for association in list(self._server.active_associations):
             association.abort()
             association.join()
         self._server = self._thread = None

@@ -1,6 +1,3 @@
--- name: file_of
-select path from instances where sha256 = :sha256 limit 1
-
 -- name: contents_of
 select sha256, is_current from instances where sop_instance_uid = :sop_instance_uid
 
@@ -20,8 +17,13 @@ insert into studies (
 ) values (
   :study_instance_uid, :study_key, :patient_id, :patient_name, :accession_number, :description,
   :received_at, :received_at
-) on conflict (study_instance_uid) do update set last_received_at = max(last_received_at, excluded.last_received_at)
-returning patient_id, patient_name
+) on conflict (study_instance_uid) do update set
+  patient_id = coalesce(nullif(patient_id, ''), excluded.patient_id),
+  patient_name = coalesce(nullif(patient_name, ''), excluded.patient_name),
+  accession_number = coalesce(nullif(accession_number, ''), excluded.accession_number),
+  description = coalesce(nullif(description, ''), excluded.description),
+  last_received_at = max(last_received_at, excluded.last_received_at)
+returning patient_id
 
 -- name: touch_series
 insert into series (series_instance_uid, study_instance_uid, modality, series_number, description)

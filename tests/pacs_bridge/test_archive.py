@@ -78,6 +78,14 @@ def test_two_patients_in_one_study_are_a_conflict_until_it_is_accepted(bridge: A
         bridge.archive.accept(conflict.id, AT)
 
 
+def test_an_instance_without_patient_id_hides_no_second_patient(bridge: Any, put: Put) -> None:
+    put(1, PatientID="")
+    put(2, PatientID="P1")
+    assert bridge.archive.open_conflicts() == []
+    put(3, PatientID="P2")
+    assert ["patient"] == [each.kind for each in bridge.archive.open_conflicts("1.2.3")]
+
+
 def test_a_study_is_found_by_its_key_also_after_a_restart(make_bridge: Any, make_slice: Any, encode: Any) -> None:
     _put(make_bridge().archive, encode(make_slice()))
     again = make_bridge().archive

@@ -199,13 +199,21 @@ def test_two_studies_in_one_association_are_told_apart() -> None:
 
 def test_a_restored_open_series_counts_as_released_and_settles() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    _, told = run(tick(5), state=restore(NOTHING, stored, {}))
+    _, told = run(tick(5), state=restore(NOTHING, stored, {}, at=START, limits=LIMITS))
     assert [Evidence.CONTIGUOUS] == evidence_of(told)
+
+
+def test_a_restored_open_series_is_given_the_quiet_period_anew() -> None:
+    stored = [instance(n) for n in (1, 2, 4)]
+    state, told = run(tick(659), state=restore(NOTHING, stored, {}, at=after(600), limits=LIMITS))
+    assert told == []
+    _, told = run(tick(660), state=state)
+    assert [Evidence.QUIET_PERIOD] == evidence_of(told)
 
 
 def test_a_restored_complete_series_is_reopened_by_a_late_slice_only() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    state = restore(NOTHING, stored, {"1.1": Evidence.CONTIGUOUS})
+    state = restore(NOTHING, stored, {"1.1": Evidence.CONTIGUOUS}, at=START, limits=LIMITS)
     _, told = run(tick(5), instance(2, at=6), state=state)
     assert told == []
     _, told = run(instance(4, association="B", at=6), state=state)

@@ -45,7 +45,6 @@ create table instances (
 -- One content of a SOP instance is the current one, whoever writes to this table.
 create unique index instances_current on instances (sop_instance_uid) where is_current = 1;
 create index instances_of_series on instances (study_instance_uid, series_instance_uid);
-create index instances_by_content on instances (sha256);
 
 create table conflicts (
   id integer primary key,
