@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.phantom.waves import make_waves
+from pipeline.phantom.blob import Blob, make_blob, solve
 from reconstruction.geometry import Geometry, Points
 from reconstruction.volume import Mask, Volume
 
@@ -15,7 +15,6 @@ Floats = npt.NDArray[np.float32]
 Index = tuple[int, int, int]
 
 SOFT_TISSUE_HU = (-25, 105)
-EDGE_MM = 1.0
 FINEST_MM = 0.9
 
 
@@ -48,12 +47,12 @@ def implant_bleed(
     """
     rng = np.random.default_rng(seed)
     centre = np.asarray(centre_lps_mm, dtype=np.float64)
-    radius_mm = float(np.cbrt(3000.0 * volume_ml / (4.0 * np.pi)))
-    box = _box_around(volume.geometry, centre, 2.2 * radius_mm + 3.0)
+    blob = make_blob(rng, centre_mm=centre, volume_ml=volume_ml)
+    box = _box_around(volume.geometry, centre, 2.2 * blob.radius_mm + 3.0)
     hu = volume.hu[box].astype(np.float32)
     grid = volume.geometry.cropped(_origin(box), (hu.shape[0], hu.shape[1], hu.shape[2]))
     room = _room_around(hu, grid, centre)
-    fraction = _filled(grid, centre, radius_mm, volume_ml, room=room, rng=rng)
+    fraction = _filled(grid, blob, volume_ml, room=room)
     grain = _noise_like(hu, room, rng)
     mixed = hu * (1 - fraction) + (np.float32(bleed_hu) + grain) * fraction
     return _with_box(volume, box, mixed, fraction)
@@ -87,52 +86,25 @@ def _room_around(hu: Floats, grid: Geometry, centre: Points) -> npt.NDArray[np.b
     return np.asarray(labels == labels[k, j, i])
 
 
-def _filled(
-    grid: Geometry,
-    centre: Points,
-    radius_mm: float,
-    volume_ml: float,
-    *,
-    room: npt.NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> Floats:
+def _filled(grid: Geometry, blob: Blob, volume_ml: float, *, room: npt.NDArray[np.bool_]) -> Floats:
     """Return each voxel's filled fraction (0..1), summing to ``volume_ml``."""
-    levels = _levels(grid, centre, radius_mm, rng)
+    levels = _levels(grid, blob)
 
     def fraction(threshold: float) -> Floats:
-        soft_edge = np.clip(0.5 + (threshold - levels) * (radius_mm / EDGE_MM), 0, 1).mean(axis=0)
-        return np.asarray(soft_edge * room, dtype=np.float32)
+        return np.asarray(blob.filled(levels, threshold).mean(axis=0) * room, dtype=np.float32)
 
     wanted = volume_ml / grid.voxel_ml
-    low, high = 0.0, 2.0
-    if fraction(high).sum(dtype=np.float64) < wanted:
+    threshold = solve(lambda t: float(fraction(t).sum(dtype=np.float64)), wanted, most=2.0)
+    if threshold is None:
         raise NoRoom(f"the soft tissue around the centre given has no room for {volume_ml:g} mL")
-    for _ in range(18):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fraction(middle).sum(dtype=np.float64) < wanted else (low, middle)
-    return fraction(high)
+    return fraction(threshold)
 
 
-def _levels(grid: Geometry, centre: Points, radius_mm: float, rng: np.random.Generator) -> Floats:
-    """Return the irregular blob's level (about 1 at the wanted surface) at each sample of each voxel: (s, k, j, i)."""
-    axes = _random_axes(rng)
-    bulges = make_waves(rng, length_mm=2.6, count=7)
-    wrinkles = make_waves(rng, length_mm=1.1, count=9)
+def _levels(grid: Geometry, blob: Blob) -> Floats:
+    """Return the blob's level at each sample of each voxel: (sample, k, j, i)."""
     indices = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), axis=-1)
-    points = (grid.to_mm(indices) - centre) / radius_mm
-    levels = []
-    for offset in _sample_offsets(grid):
-        u = (points + offset / radius_mm).astype(np.float32)
-        distance = np.linalg.norm(u @ axes, axis=-1)
-        levels.append(distance * (1 + 0.13 * bulges.at(u) + 0.05 * wrinkles.at(u)))
-    return np.stack(levels)
-
-
-def _random_axes(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return a turned and stretched frame of determinant 1: the blob's three half axes differ."""
-    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    stretch = np.exp(rng.uniform(-0.25, 0.25, size=3))
-    return np.asarray(turn * (stretch / np.cbrt(stretch.prod())), dtype=np.float32)
+    points = grid.to_mm(indices)
+    return np.stack([blob.level(points + offset) for offset in _sample_offsets(grid)])
 
 
 def _sample_offsets(grid: Geometry) -> Points:
