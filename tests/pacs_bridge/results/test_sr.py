@@ -129,6 +129,16 @@ def test_a_detector_that_declined_or_failed_is_named_with_its_reason() -> None:
     assert ("PARTIAL", "UNVERIFIED") == (document.CompletionFlag, document.VerificationFlag)
 
 
+def test_the_images_that_were_read_are_listed_and_no_others() -> None:
+    headers, scout = ct_headers(), ct_headers(1, SOPInstanceUID="2.25.9", SeriesInstanceUID="2.25.8")
+    stacks = [stack_of(headers), stack_of(scout, Role.LOCALIZER, "a localizer is no volume")]
+    library = named(document_of(report_of(stacks), headers + scout), "Image Library")[0]
+    listed = [
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items(library) if item.ValueType == "IMAGE"
+    ]
+    assert [header.SOPInstanceUID for header in headers] == listed
+
+
 def test_every_instance_of_the_study_is_evidence() -> None:
     headers = ct_headers()
     page = ct_headers(1, SOPInstanceUID="2.25.9", SeriesInstanceUID="2.25.8", SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
