@@ -153,21 +153,13 @@ class Archive:
         digest = hashlib.sha256(transfer_syntax.encode("ascii"))
         digest.update(dataset)
         header = file_header(facts.sop_class_uid, facts.sop_instance_uid, transfer_syntax, calling_ae)
-        return self._keep(digest.hexdigest(), (header, dataset), transfer_syntax)
-
-    def store_part10(self, part10: bytes, transfer_syntax: str) -> StoredFile:
-        """Put a whole Part-10 file (a result of ours) on the disk, as `store` does; named by all of its bytes."""
-        return self._keep(hashlib.sha256(part10).hexdigest(), (part10,), transfer_syntax)
-
-    def path_of(self, stored: str) -> Path:
-        """Return where a stored file's relative path lies."""
-        return self._folder / stored
-
-    def _keep(self, sha256: str, parts: Sequence[bytes], transfer_syntax: str) -> StoredFile:
+        sha256 = digest.hexdigest()
         target = self._folder / sha256[:2] / f"{sha256}.dcm"
         if not target.exists():
-            with self._room(sum(map(len, parts))):
-                self._write(target, parts)
+            with self._room(len(dataset)):
+                self._write(target, (header, dataset))
+        # Also where it was there already: whoever renamed it may not have come this far.
+        _sync_folder(target.parent)
         return StoredFile(
             sha256=sha256,
             path=str(target.relative_to(self._folder)),
@@ -188,7 +180,7 @@ class Archive:
             raise
 
     def _write(self, target: Path, parts: Sequence[bytes]) -> None:
-        """Write aside, fsync, rename, fsync the folder: after a power cut there is the whole file or none."""
+        """Write aside, fsync, rename: under its name there is the whole file or none."""
         aside = self._incoming / f"{secrets.token_hex(16)}.part"
         try:
             with aside.open("xb", buffering=0) as file:
@@ -199,7 +191,6 @@ class Archive:
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
 
     # ---- index: writing ---------------------------------------------------------------------------------------------
 

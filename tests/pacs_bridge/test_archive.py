@@ -143,11 +143,6 @@ def test_a_disk_that_is_really_full_keeps_nothing_half_stored(
     assert _put(bridge.archive, encode(make_slice())) is Added.NEW
 
 
-def test_a_result_file_is_kept_as_it_is(bridge: Any) -> None:
-    stored = bridge.archive.store_part10(b"a result", EXPLICIT)
-    assert bridge.archive.path_of(stored.path).read_bytes() == b"a result"
-
-
 def test_a_data_set_that_names_a_path_stays_a_name(bridge: Any, make_slice: Any, encode: Any) -> None:
     header: Dataset = make_slice(PatientID="../../etc/passwd", SeriesDescription="../x")
     _put(bridge.archive, encode(header))
