@@ -14,12 +14,13 @@ _LIGHT = 380  # sum of red, green and blue above which text is meant for dark pi
 _INSTEAD = str.maketrans({"×": "x", "–": "-", "—": "-", "≥": ">", "≤": "<", "¿": "", "¡": "", "μ": "u", "µ": "u"})
 # Combining mark -> strokes in units of the text size, about the middle of the letter's top, y upwards.
 _STROKES: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
-    "\u0301": (((-0.03, 0.05), (0.10, 0.20)),),
-    "\u0300": (((0.03, 0.05), (-0.10, 0.20)),),
+    "\u0301": (((-0.02, 0.09), (0.10, 0.25)),),
+    "\u0300": (((0.02, 0.09), (-0.10, 0.25)),),
     "\u0302": (((-0.12, 0.06), (0.0, 0.18), (0.12, 0.06)),),
     "\u030c": (((-0.12, 0.18), (0.0, 0.06), (0.12, 0.18)),),
-    "\u0303": (((-0.16, 0.08), (-0.08, 0.15), (0.08, 0.08), (0.16, 0.15)),),
-    "\u0308": (((-0.13, 0.10), (-0.11, 0.10)), ((0.11, 0.10), (0.13, 0.10))),
+    "\u0303": (((-0.16, 0.11), (-0.08, 0.18), (0.08, 0.11), (0.16, 0.18)),),
+    "\u0308": (((-0.15, 0.13), (-0.09, 0.13)), ((0.09, 0.13), (0.15, 0.13))),
+    "\u0327": (((0.02, -0.54), (0.04, -0.62), (-0.02, -0.70)),),
     "\u030a": (((-0.07, 0.12), (0.0, 0.19), (0.07, 0.12), (0.0, 0.05), (-0.07, 0.12)),),
 }
 
@@ -37,12 +38,12 @@ def write(
     letters, marks = _parted(text)
     rim = 1 if sum(colour) > _LIGHT else 0
     left = place[0] - {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * font(size).getlength(letters)
-    draw.text(
-        (left, place[1]), letters, font=font(size), fill=colour, anchor="l" + anchor[1], stroke_width=rim, stroke_fill=0
-    )
     baseline = _baseline(place[1], anchor[1], size)
+    start = (left, baseline)
+    draw.text(start, letters, font=font(size), fill=colour, anchor="ls", stroke_width=rim, stroke_fill=0)
     for index, mark in marks:
-        middle = left + font(size).getlength(letters[:index]) + font(size).getlength(letters[index]) / 2.0
+        end = font(size).getlength(letters[: index + 1])
+        middle = left + end - font(size).getlength(letters[index]) / 2.0
         top = baseline + font(size).getbbox(letters[index], anchor="ls")[1]
         _accent(draw, (middle, top), mark, size, (colour, rim))
 
@@ -113,7 +114,7 @@ def _accent(
 ) -> None:
     """Draw one mark above a letter; a mark we have no strokes for is a dot, so that it is not lost unseen."""
     colour, rim = look
-    pen = max(1, round(size / 12))
+    pen = max(1, round(size / 18))
     for stroke in _STROKES.get(mark, (((0.0, 0.08), (0.02, 0.08)),)):
         points = [(top[0] + x * size, top[1] - y * size) for x, y in stroke]
         if rim:
