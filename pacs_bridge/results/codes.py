@@ -46,8 +46,6 @@ def language_concept(language: Language) -> CodedConcept:
 
 REPORT = dcm("126000", "Imaging Measurement Report")
 IMAGING_MEASUREMENTS = dcm("126010", "Imaging Measurements")
-IMAGE_LIBRARY = dcm("111028", "Image Library")
-IMAGE_LIBRARY_GROUP = dcm("126200", "Image Library Group")
 # TID 1500 row 12
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
 CT = sct("77477000", "Computed tomography")

@@ -43,15 +43,21 @@ def stand_in(header: Dataset) -> Dataset:
     Real headers lack type 2 attributes and hold values that its checks refuse; patient and study are put in by
     ``dress``. The class is CT throughout, because highdicom looks modules up by it.
     """
-    stub = Dataset()
+    stub = name_of(header)
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
         setattr(stub, keyword, "")
     stub.StudyDate = stub.StudyTime = None
-    stub.SOPClassUID = CTImageStorage
     stub.Modality = "CT"
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        setattr(stub, keyword, str(header[keyword].value))
     return stub
+
+
+def name_of(header: Dataset) -> Dataset:
+    """Return the UIDs of a source alone, of class CT as in ``stand_in``."""
+    name = Dataset()
+    name.SOPClassUID = CTImageStorage
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(name, keyword, str(header[keyword].value))
+    return name
 
 
 def stand_in_image(header: Dataset) -> Dataset:

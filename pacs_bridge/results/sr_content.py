@@ -31,7 +31,6 @@ def content_tree(context: Context, report: Report, findings: Sequence[Placed]) -
     root.ContentSequence.append(
         hd.sr.CodeContentItem(codes.PROCEDURE_REPORTED, codes.CT, RelationshipTypeValues.HAS_CONCEPT_MOD)
     )
-    root.ContentSequence.extend(_image_library(context, report))
     groups = [_finding_group(placed, report, context.language) for placed in findings]
     groups += _groups_without_findings(report, context.language)
     if groups:
@@ -56,21 +55,6 @@ def _container(name: hd.sr.CodedConcept, items: Iterable[Dataset]) -> hd.sr.Cont
 
 def _text(name: hd.sr.CodedConcept, value: str) -> hd.sr.TextContentItem:
     return hd.sr.TextContentItem(name, value, _CONTAINS)
-
-
-def _image_library(context: Context, report: Report) -> list[Dataset]:
-    """Name the images that were read, by stack (TID 1600): "not detected" holds for these and no others."""
-    groups = [
-        _container(codes.IMAGE_LIBRARY_GROUP, [_image(header) for header in context.sources.of(stack.instances)])
-        for stack in report.examined
-        if stack.analysed and stack.instances
-    ]
-    return [_container(codes.IMAGE_LIBRARY, groups)] if groups else []
-
-
-def _image(header: Dataset) -> hd.sr.ImageContentItem:
-    names = (str(header.SOPClassUID), str(header.SOPInstanceUID))
-    return hd.sr.ImageContentItem(codes.SOURCE, *names, relationship_type=_CONTAINS)
 
 
 # A finding: TID 1411 with a referenced segment, or TID 1501 where its region does not lie on acquired slices
