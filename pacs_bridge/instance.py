@@ -27,7 +27,7 @@ CT_CLASSES: Final = frozenset(
 )
 MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
-MAX_INFLATED_BYTES: Final = 4 * 2**30
+MAX_INFLATED_BYTES: Final = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
