@@ -1,13 +1,19 @@
 """The ``ctriage`` command: exit statuses, one JSON object on standard output, complaints on standard error."""
 
 import json
+import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+import structlog
 import typer
 from pydicom.data import get_testdata_file
 from pynetdicom import AE, evt
@@ -18,6 +24,13 @@ from pacs_bridge.cli_options import _parsed
 from pacs_bridge.cli_peers import dicom_files, peer_named
 from pacs_bridge.send import Peer
 from scheduler.database import Database
+
+
+class WaitUntil(Protocol):
+    """The fixture ``wait_until``."""
+
+    def __call__(self, condition: Callable[[], object], *, deadline_s: float = 20.0) -> None: ...
+
 
 HEAVY = {"numpy", "pydicom", "pynetdicom", "pydantic", "SimpleITK", "vtkmodules", "numba", "highdicom", "scipy"}
 
@@ -32,8 +45,14 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run() -> CliRunner:
-    return CliRunner()
+def run() -> Iterator[CliRunner]:
+    """Return a runner of commands in this process, and put logging back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield CliRunner()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -54,6 +73,27 @@ def peer() -> Iterator[str]:
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: 0x0000)])
     yield f"PACS@127.0.0.1:{server.socket.getsockname()[1]}"
     server.shutdown()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run ``ctriage serve`` in a folder; its standard output goes to the file out, its log to the file log."""
+    command = [sys.executable, "-m", "pacs_bridge.cli", "serve", "--set", f"listener.port={port}"]
+    with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+        service = subprocess.Popen(command, cwd=folder, stdout=out, stderr=log, start_new_session=True)
+        try:
+            yield service
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(service.pid, signal.SIGKILL)
+            service.wait()
 
 
 def test_help_needs_none_of_the_heavy_libraries() -> None:
@@ -123,6 +163,36 @@ def test_send_names_each_file_that_did_not_arrive(run: CliRunner, ct_slice: Path
 
 def test_send_of_an_empty_folder_fails(run: CliRunner, tmp_path: Path, peer: str) -> None:
     assert 1 == run.invoke(app, ["send", str(tmp_path), "--to", peer]).exit_code
+
+
+def test_process_of_a_folder_without_dicom_fails_and_prints_one_object(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "readme.txt").write_text("no DICOM", encoding="utf-8")
+    result = run.invoke(app, ["process", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"])
+    outcome = json.loads(result.stdout)
+    assert (1, [], ["readme.txt"]) == (
+        result.exit_code,
+        outcome["studies"],
+        [Path(each["path"]).name for each in outcome["ignored"]],
+    )
+
+
+def test_serve_says_ready_on_standard_output_alone_and_stops_on_sigterm(
+    tmp_path: Path, free_port: int, wait_until: WaitUntil
+) -> None:
+    with serving(tmp_path, free_port) as service:
+        wait_until(lambda: (tmp_path / "out").read_text() or service.poll() is not None, deadline_s=60)
+        assert (tmp_path / "out").read_text() == "ready\n"
+        service.terminate()
+        assert service.wait(30) == 0
+    events = [json.loads(line) for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert {"ready", "stopping"} <= {event["event"] for event in events}
+
+
+def test_serve_where_the_port_is_taken_ends_with_status_2_and_a_remedy(run: CliRunner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = run.invoke(app, ["serve", "--set", f"listener.port={other.getsockname()[1]}"])
+    assert (2, True) == (result.exit_code, "`ctriage check` says what to change" in result.stderr)
 
 
 def test_a_peer_is_named_as_title_at_host_and_port() -> None:
