@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import importlib
 import shutil
 import socket
@@ -17,6 +18,7 @@ from pacs_bridge.settings import Destination, Settings
 from pipeline.errors import UnknownDetector
 from pipeline.registry import load_detectors
 
+SERVICE_LOCK: Final = "service.lock"
 ECHO_TIMEOUT_S: Final = 5.0
 LOW_DISK_GB: Final = 20.0
 NO_DISK_GB: Final = 2.0
@@ -87,7 +89,7 @@ def _room(free_gb: float) -> Check:
 
 
 def check_port(settings: Settings) -> Check:
-    """Bind the listener's address for a moment; when it is taken, ask by C-ECHO who answers there."""
+    """Bind the listener's address for a moment; when it is taken, see whether it is by our own service."""
     host, port = settings.listener.host, settings.listener.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -108,11 +110,21 @@ def _port_refused(settings: Settings, reason: int | None) -> Check:
         return _bad_port(
             settings, "is not this machine's", 'set listener.host to "0.0.0.0" or an address of this machine'
         )
-    listener = settings.listener
-    silent = echo(listener.host, listener.port, called=listener.ae_title, calling=listener.ae_title)
-    if silent is None:
-        return Check(name="listener", level="ok", detail=f"{listener.ae_title} answers: the service is running")
+    if is_serving(settings.state_dir):
+        return Check(name="listener", level="ok", detail="the service is running")
     return _bad_port(settings, "is in use by another program", "stop that program or change listener.port")
+
+
+def is_serving(state_dir: Path) -> bool:
+    """Say whether a service holds the lock of this state_dir."""
+    try:
+        with (state_dir / SERVICE_LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _bad_port(settings: Settings, what: str, remedy: str) -> Check:
