@@ -107,19 +107,29 @@ def _status_of(outcome: Mapping[str, Any]) -> ExitStatus:
 
 
 def _print_outcome(outcome: Mapping[str, Any], out: Path) -> None:
-    from pacs_bridge.terminal import complain, print_table
+    from pacs_bridge.terminal import complain
 
     for number, study in enumerate(outcome["studies"], start=1):
-        title = f"Study {number}: {study['status']}, priority {study['priority'] or 'unknown'}"
-        rows = [(each["kind"], each["subtype"], f"{each['probability']:.0%}", _ml(each)) for each in study["findings"]]
-        print_table(title, ("finding", "subtype", "certainty", "ml"), rows)
-        reasons = [(each["role"], each["instances"], each["reason"]) for each in study["series"] if each["reason"]]
-        if reasons:
-            print_table("NOT ANALYSED", ("role", "images", "reason"), reasons)
+        typer.echo(f"Study {number}: {study['status']}, priority {study['priority'] or 'unknown'}")
+        _print_findings(study)
     for kind in ("ignored", "unreadable"):
         for each in outcome[kind]:
             complain(f"{kind}: {each['path']}: {each['reason']}")
     typer.echo(f"Results: {out}" if outcome["studies"] else "No DICOM study was found.")
+
+
+def _print_findings(study: Mapping[str, Any]) -> None:
+    from pacs_bridge.terminal import print_table
+
+    findings = [(each["kind"], each["subtype"], f"{each['probability']:.0%}", _ml(each)) for each in study["findings"]]
+    ran = sorted({run["name"] for each in study["series"] for run in each["detectors"] if run["status"] == "ran"})
+    if findings:
+        print_table("Findings", ("finding", "subtype", "certainty", "ml"), findings)
+    elif ran:
+        typer.echo(f"Nothing detected by {', '.join(ran)}.")
+    reasons = [(each["role"], each["instances"], each["reason"]) for each in study["series"] if each["reason"]]
+    if reasons:
+        print_table("NOT ANALYSED", ("role", "images", "reason"), reasons)
 
 
 def _ml(finding: Mapping[str, Any]) -> str | None:
