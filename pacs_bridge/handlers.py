@@ -134,7 +134,8 @@ class TriageHandler:
             detectors=self.desk.settings.detectors.enabled,
             provenance=self.desk.provenance,
             language=self.desk.settings.language,
-            committed_at=self.desk.now(),
+            # Results carry the hospital's wall clock, as the study's own dates do.
+            committed_at=self.desk.now().astimezone(),
             objects_dir=str(self.desk.objects_dir),
             notes=complete.waiting,
             previous=None if latest is None else self._previous(latest),

@@ -47,7 +47,7 @@ def process_paths(
     settings: Settings,
     progress: ShowProgress,
     *,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Callable[[], datetime] = lambda: datetime.now(UTC).astimezone(),
 ) -> dict[str, Any]:
     """Process every study below ``paths`` and write its results below ``out``; returns the JSON of DESIGN.
 

@@ -10,6 +10,7 @@ from pacs_bridge.results import bundle
 from pipeline import derive
 from pipeline.registry import load_detectors
 from reconstruction.geometry import Geometry
+from reconstruction.project import reformat
 from reconstruction.resample import regularise
 from reconstruction.volume import Volume
 
@@ -36,4 +37,4 @@ def _compile() -> None:
     affine = np.diag([2.0, 1.0, 1.0, 1.0])
     affine[1, 0] = 0.2
     small = Volume(hu=np.zeros((3, 8, 8), dtype=np.int16), geometry=Geometry(affine=affine, shape=(3, 8, 8)))
-    regularise(small)
+    reformat(regularise(small).volume)
