@@ -12,13 +12,13 @@ from statistics import median
 from typing import Any, Literal
 
 import pydicom
+from pipeline.phantom.patient import ScanOptions, make_patient
+from pipeline.phantom.series import write_series
 
 from benchmarks.figures import Result
 from benchmarks.service import MemorySampler, ReceivingPacs, Service, running, wait_until
 from pacs_bridge.ledger import CommittedReport, Ledger
 from pacs_bridge.send import Peer, send_files
-from pipeline.phantom.patient import ScanOptions, make_patient
-from pipeline.phantom.series import write_series
 from scheduler.database import Database
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"

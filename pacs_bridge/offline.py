@@ -20,7 +20,7 @@ from pacs_bridge.results.identifiers import is_ours
 from pacs_bridge.results.secondary_capture import Capture
 from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Settings
-from pacs_bridge.tasks import sources_of, timed
+from pacs_bridge.tasks import rendering_notes, sources_of, timed
 from pipeline.derive import PictureOptions, derive
 from pipeline.model import Report, ResultObject
 from pipeline.process import SeriesResult, assemble_report, process_series
@@ -81,7 +81,8 @@ class _Study:
 def _process(study: _Study, settings: Settings, progress: ShowProgress, at: datetime) -> dict[str, Any]:
     timings: dict[str, float] = {}
     results = list(_series_results(study, settings, progress, timings))
-    report = replace(assemble_report(study.uid, results, provenance_of(settings)), committed_at=at)
+    notes = rendering_notes(render=settings.outputs.render)
+    report = replace(assemble_report(study.uid, results, provenance_of(settings), notes=notes), committed_at=at)
     context = Context(sources=SourceHeaders(datasets=study.datasets), committed_at=at, language=settings.language)
     with timed(timings, "write"):
         outputs = _write(study.folder, build_flags(context, report))
@@ -89,7 +90,7 @@ def _process(study: _Study, settings: Settings, progress: ShowProgress, at: date
     progress(f"study {study.number}: pictures", 1, 1)
     with timed(timings, "write"):
         outputs += _write(study.folder, pictures)
-    report = replace(report, notes=(*report.notes, *remarks))
+    report = replace(report, notes=tuple(dict.fromkeys((*report.notes, *remarks))))
     return study_json(report, outputs=outputs, timings_s=timings)
 
 

@@ -30,6 +30,7 @@ from pipeline.registry import load_detectors
 from pipeline.versions import changes_between, is_news
 from reconstruction.errors import NotDicom
 from reconstruction.headers import Header, read_dataset, transfer_syntax_of
+from reconstruction.render_3d import why_not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,7 @@ class TriageTask:
     language: Language
     committed_at: datetime
     objects_dir: str
+    render: bool = True
     notes: tuple[str, ...] = ()
     previous: Previous | None = None
     final: bool = False
@@ -104,7 +106,8 @@ def triage(task: TriageTask) -> TriageOutcome:
     with timed(timings, "read"):
         datasets, unreadable = _read_headers(_all_files(task.series))
     results, new = _series_results(task, datasets, timings)
-    report = assemble_report(task.study_instance_uid, results, task.provenance, notes=(*task.notes, *unreadable))
+    notes = (*task.notes, *unreadable, *rendering_notes(render=task.render))
+    report = assemble_report(task.study_instance_uid, results, task.provenance, notes=notes)
     previous = wire.loads(Report, task.previous.report_text) if task.previous else None
     report = _as_version(report, previous, task.committed_at)
     news = is_news(previous, report, final=task.final)
@@ -136,6 +139,12 @@ def make_pictures(task: DeriveTask) -> DeriveOutcome:
         built = build_pictures(context, report, planes=planes, captures=captures)
         objects = keep_objects(Path(task.objects_dir), built)
     return DeriveOutcome(objects=objects, notes=pictures.notes, timings_s=timings)
+
+
+def rendering_notes(*, render: bool) -> tuple[str, ...]:
+    """Say in the Report itself, which leaves before any picture is tried, that this system cannot render."""
+    reason = why_not() if render else None
+    return () if reason is None else (reason,)
 
 
 def keep_objects(folder: Path, built: Sequence[ResultObject]) -> tuple[KeptObject, ...]:

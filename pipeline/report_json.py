@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.model import DetectorRun, ExaminedStack, Finding, Report, WorkingGrid
+from pipeline.model import NOT_A_MEDICAL_DEVICE, DetectorRun, ExaminedStack, Finding, Report, WorkingGrid
 
 
 def study_json(
@@ -27,7 +27,7 @@ def study_json(
             "settings_hash": report.provenance.settings_hash,
             "weights_hash": report.provenance.weights_hash,
         },
-        "disclaimer": "Not a medical device; for research and triage support",
+        "disclaimer": NOT_A_MEDICAL_DEVICE,
     }
 
 

@@ -1,5 +1,7 @@
 """What does the bone look like in space? Rendered by VTK in a child process, which may fail without harm."""
 
+import ctypes
+import functools
 import json
 import signal
 import subprocess
@@ -81,6 +83,23 @@ def render_bone(
     return [
         Rendered(rgb=_lettered(rgb, view, pixel_mm), label=view.name) for rgb, view in zip(frames, views, strict=True)
     ]
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Say why this system cannot render, with the remedy, without trying; None where a library for it is there."""
+    names = [name for libraries in BACKENDS.values() for name in libraries]
+    if any(_is_there(name) for name in names):
+        return None
+    return f"no 3D rendering on this system ({' and '.join(names)} are missing): {REMEDY}"
+
+
+def _is_there(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def reduced(volume: Volume, *, largest: int = 320) -> Volume:
