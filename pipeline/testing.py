@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from reconstruction.geometry import Geometry
 from reconstruction.volume import Hu, Volume
 
 SILENT_HEADERS = Acquisition()
+PLAIN_MM = (3.0, 2.0, 2.0)
 KINDS = {"hemorrhage", "fracture"}
 
 
@@ -23,6 +25,25 @@ def volume_of(hu: Hu, *, spacing_mm: tuple[float, float, float] = (2.0, 1.0, 1.0
     affine[:3, :3] = [[0, 0, spacing_mm[2]], [0, spacing_mm[1], 0], [spacing_mm[0], 0, 0]]
     kji = (hu.shape[0], hu.shape[1], hu.shape[2])
     return Volume(hu=hu, geometry=Geometry(affine=affine, shape=kji))
+
+
+@cache
+def plain_head(*, bleed_ml: float = 0.0, dent_mm: float = 0.0, noise_hu: float = 5.0) -> Volume:
+    """Draw the plainest head: scalp, a closed ellipsoid of bone, brain, ventricles; a bleed and a dent where asked.
+
+    The bleed (65 HU) is a sphere in the left half, the dent a piece of bone of 30 mm pressed in on the left side.
+    """
+    volume = volume_of(np.zeros((60, 112, 98), dtype=np.int16), spacing_mm=PLAIN_MM)
+    lps = volume.geometry.to_mm(np.moveaxis(np.indices(volume.hu.shape), 0, -1)) - volume.geometry.to_mm((29, 56, 49))
+    side = np.array([0.8, -0.2, 0.57])
+    pressed = (lps @ side > 20) & (np.linalg.norm(lps - (lps @ side)[..., None] * side, axis=-1) < 15)
+    depth = 1 - np.linalg.norm(lps / (66.0, 82.0, 72.0), axis=-1) - np.where(pressed, dent_mm / 70.0, 0.0)
+    brain = np.where(np.linalg.norm(lps / (14.0, 28.0, 12.0), axis=-1) < 1, 8, 34)
+    radius_mm = np.cbrt(3000 * bleed_ml / (4 * np.pi))
+    brain = np.where(np.linalg.norm(lps - (35.0, -5.0, 15.0), axis=-1) < radius_mm, 65, brain)
+    hu = np.select([depth > 0, depth > -0.1, depth > -0.17], [brain, 1100, 45], -1000)
+    noise = np.random.default_rng(1).normal(0, noise_hu, hu.shape)
+    return volume_of((hu + noise).astype(np.int16), spacing_mm=PLAIN_MM)
 
 
 def flipped(volume: Volume, axis: int) -> Volume:

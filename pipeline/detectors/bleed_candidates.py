@@ -4,14 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from pipeline.detectors.head import Head
-from pipeline.detectors.upright import Box, Floats, Spacing, block_mean
+from pipeline.detectors.upright import Box, Floats, Spacing, Upright, block_mean
 from reconstruction.volume import Bits
-
-Labels = npt.NDArray[np.integer]
 
 SMOOTH_MM = 1.5
 SURROUNDINGS_MM = 15.0
@@ -41,7 +38,11 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
-    """A dense place: its voxels in ``box`` of the head's grid, and the measured traits it is judged by."""
+    """A dense place: its voxels in ``box`` of the head's grid, and the measured traits it is judged by.
+
+    ``calcium`` is the share of voxels above CALCIUM_HU; ``section`` the area of the head's inside at this level as a
+    share of the largest: small near the vertex and the foramen magnum, where bone is all around.
+    """
 
     bits: Bits
     box: Box
@@ -51,12 +52,13 @@ class Candidate:
     half_thickness_mm: float
     calcium: float
     from_bone_mm: float
+    section: float
 
 
 def contrast_of(head: Head) -> Contrast:
     """Smooth to the noise and subtract local surroundings and the bright rim that beam hardening leaves."""
     image = head.image
-    from_bone = _from_bone(head.bone, image.spacing_mm)
+    from_bone = _from_bone(head.bone, image)
     zone = head.inside & (from_bone > RIM_MM)
     smooth = blurred_within(np.clip(image.hu, -10, 120), head.inside, SMOOTH_MM, image.spacing_mm)
     level = _surroundings(smooth, zone, head)
@@ -74,20 +76,37 @@ def blurred_within(hu: Floats, bits: Bits, sigma_mm: float, spacing_mm: Spacing)
 
 def candidates(contrast: Contrast, head: Head) -> Iterator[Candidate]:
     """Yield dense places, the largest first, each cut free of thin sheets (falx, tentorium) that join them."""
-    spacing = head.image.spacing_mm
     dense = contrast.hu > LOOK_FROM_HU
-    depth = ndimage.distance_transform_edt(dense, sampling=spacing).astype(np.float32)
-    labels, sizes = _thick_parts(dense, depth, spacing)
+    core = ndimage.binary_erosion(dense, _ball(THIN_MM, head.image.spacing_mm))
+    labels, _ = ndimage.label(core, np.ones((3, 3, 3), dtype=np.int8))
+    sizes = np.bincount(labels.ravel())[1:]
     boxes = ndimage.find_objects(labels)
     for label in np.argsort(-sizes, kind="stable")[:MOST_CANDIDATES]:
-        box: Box = boxes[label]
-        if sizes[label] * head.image.voxel_ml >= SMALLEST_ML:
-            yield _described(labels[box] == label + 1, box, contrast, head, depth=depth)
+        box = widened(boxes[label], THIN_MM + 1.5, head.image)
+        grown = ndimage.binary_dilation(labels[box] == label + 1, _ball(THIN_MM + 0.5, head.image.spacing_mm))
+        bits = grown & dense[box]
+        if np.count_nonzero(bits) * head.image.voxel_ml >= SMALLEST_ML:
+            yield _described(bits, box, contrast, head)
 
 
-def _from_bone(bone: Bits, spacing_mm: Spacing) -> Floats:
-    squeeze = RIM_MM / max(RIM_MM, PARTIAL_SLICES * spacing_mm[0])
-    sampling = (spacing_mm[0] * squeeze, spacing_mm[1], spacing_mm[2])
+def widened(box: Box, reach_mm: float, image: Upright) -> Box:
+    """Widen a box of the head's grid on all sides, within the grid."""
+    reach = [int(np.ceil(reach_mm / mm)) for mm in image.spacing_mm]
+    ends = zip(box, reach, image.hu.shape, strict=True)
+    first, second, third = (slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in ends)
+    return first, second, third
+
+
+def _ball(radius_mm: float, spacing_mm: Spacing) -> Bits:
+    reach = [int(radius_mm / mm) for mm in spacing_mm]
+    grid = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
+    squares = [(axis * mm) ** 2 for axis, mm in zip(grid, spacing_mm, strict=True)]
+    return np.asarray(squares[0] + squares[1] + squares[2] <= radius_mm**2, dtype=np.bool_)
+
+
+def _from_bone(bone: Bits, image: Upright) -> Floats:
+    squeeze = RIM_MM / max(RIM_MM, PARTIAL_SLICES * image.slice_mm)
+    sampling = (image.spacing_mm[0] * squeeze, image.spacing_mm[1], image.spacing_mm[2])
     return ndimage.distance_transform_edt(~bone, sampling=sampling).astype(np.float32)
 
 
@@ -123,21 +142,23 @@ def _without_rim(excess: Floats, zone: Bits, from_bone_mm: Floats) -> Floats:
     return excess
 
 
-def _thick_parts(dense: Bits, depth: Floats, spacing_mm: Spacing) -> tuple[Labels, Labels]:
-    near = ndimage.distance_transform_edt(depth <= THIN_MM, sampling=spacing_mm) <= THIN_MM + 0.5
-    labels, _ = ndimage.label(dense & near, np.ones((3, 3, 3), dtype=np.int8))
-    return labels, np.bincount(labels.ravel())[1:]
-
-
-def _described(bits: Bits, box: Box, contrast: Contrast, head: Head, *, depth: Floats) -> Candidate:
-    deep = bits & (depth[box] >= 0.5 * depth[box][bits].max())
+def _described(bits: Bits, box: Box, contrast: Contrast, head: Head) -> Candidate:
+    depth = ndimage.distance_transform_edt(np.pad(bits, 1), sampling=head.image.spacing_mm)[1:-1, 1:-1, 1:-1]
+    deep = bits & (depth >= 0.5 * depth.max())
     return Candidate(
         bits=bits,
         box=box,
         volume_ml=int(np.count_nonzero(bits)) * head.image.voxel_ml,
         contrast_hu=float(contrast.hu[box][deep].mean()),
         mean_hu=float(contrast.smooth_hu[box][deep].mean()),
-        half_thickness_mm=float(depth[box][bits].max()),
+        half_thickness_mm=float(depth.max()),
         calcium=float(np.mean(head.image.hu[box][bits] > CALCIUM_HU)),
         from_bone_mm=float(np.median(contrast.from_bone_mm[box][bits])),
+        section=_section(bits, box, head),
     )
+
+
+def _section(bits: Bits, box: Box, head: Head) -> float:
+    areas = head.inside.sum(axis=(1, 2))
+    middle = box[0].start + int(np.median(np.nonzero(bits)[0]))
+    return float(areas[middle] / areas.max())

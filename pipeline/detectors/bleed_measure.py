@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pipeline.detectors.bleed_candidates import Candidate, Contrast, blurred_within
+from pipeline.detectors.bleed_candidates import Candidate, Contrast, blurred_within, widened
 from pipeline.detectors.head import Head
 from pipeline.detectors.upright import Box, Floats, Upright, spread
 from reconstruction.volume import Bits, Hu, Mask
@@ -33,7 +33,7 @@ def measure(candidate: Candidate, contrast: Contrast, head: Head, hu: Hu) -> Mea
     Half-way is where the edge of a blurred object lies, whatever the blur: neither noise nor slice thickness moves
     it. The mask is drawn on the full grid, slightly smoothed; ``hu`` is the volume's, axes kji.
     """
-    box = _around(candidate.box, head.image)
+    box = widened(candidate.box, SHELL_MM[1] + 1, head.image)
     dense = _placed(candidate, box)
     away = ndimage.distance_transform_edt(~dense, sampling=head.image.spacing_mm)
     calm = contrast.zone[box] & (np.abs(contrast.hu[box]) < 12.0)
@@ -49,13 +49,6 @@ def measure(candidate: Candidate, contrast: Contrast, head: Head, hu: Hu) -> Mea
     core = spread(dense, head.image.factors, full_hu.shape)
     drawn = _drawn(full_hu, allowed, core, head.image, level_hu=(blood_hu + around_hu) / 2)
     return _summed(drawn, full_hu, fine_box, head.image, around_hu=around_hu)
-
-
-def _around(box: Box, image: Upright) -> Box:
-    reach = [int(np.ceil((SHELL_MM[1] + 1) / mm)) for mm in image.spacing_mm]
-    ends = zip(box, reach, image.hu.shape, strict=True)
-    first, second, third = (slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in ends)
-    return first, second, third
 
 
 def _placed(candidate: Candidate, box: Box) -> Bits:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from pipeline.detectors.upright import Box, Floats, Spacing, Upright, block_any, block_mean, spread
+from pipeline.detectors.upright import Box, Floats, Spacing, Upright, block_any, block_mean, spread, thickened
 from pipeline.model import Declined
 from reconstruction.volume import Bits
 
@@ -112,8 +112,8 @@ def largest(bits: Bits) -> Bits:
 
 def _bony_surface(region: Bits, bone: Bits, spacing_mm: Spacing) -> float:
     surface = region & ~ndimage.binary_erosion(region, border_value=1)
-    reach = ndimage.distance_transform_edt(~bone, sampling=spacing_mm) <= 5.0 + spacing_mm[0] / 2
-    return float(np.count_nonzero(surface & reach)) / max(1, int(np.count_nonzero(surface)))
+    lined = thickened(bone, max(5.0, spacing_mm[0]), spacing_mm)
+    return float(np.count_nonzero(surface & lined)) / max(1, int(np.count_nonzero(surface)))
 
 
 def _refined(region: Bits, factors: tuple[int, int, int], bone: Bits, hu: Floats) -> Bits:
@@ -135,14 +135,14 @@ def _cropped(image: Upright, box: Box) -> Upright:
 
 def _described(image: Upright, inside: Bits, bone: Bits, notes: tuple[str, ...]) -> Head | Declined:
     values = image.hu[inside]
-    tissue = float(np.median(values[(values > 15) & (values < 80)])) if values.size else 0.0
-    if not MEDIAN_HU[0] <= float(np.median(values)) <= MEDIAN_HU[1]:
-        return Declined(reason=f"{NO_HEAD}: what the skull holds is {float(np.median(values)):.0f} HU")
+    middle = float(np.median(values))
+    if not MEDIAN_HU[0] <= middle <= MEDIAN_HU[1]:
+        return Declined(reason=f"{NO_HEAD}: what the skull holds is {middle:.0f} HU")
     return Head(
         image=image,
         inside=inside,
         bone=bone,
-        tissue_hu=tissue,
+        tissue_hu=float(np.median(values[np.abs(values - middle) < 20])),
         noise_hu=_noise(image, inside),
         notes=notes,
     )

@@ -63,18 +63,18 @@ class SkullFractureDetector:
             return Declined(reason=refusal)
         if min(volume.hu.shape) < FEWEST_SLICES:
             return Declined(reason=f"fewer than {FEWEST_SLICES} slices")
-        head = find_head(stand_upright(volume.hu, volume.geometry))
+        head = find_head(stand_upright(volume.hu, volume.geometry, thickness_mm=acquisition.slice_thickness_mm))
         if isinstance(head, Declined):
             return head
         return _judged(head, volume)
 
 
-def score(dent: Dent, slice_step_mm: float) -> float:
+def score(dent: Dent, slice_mm: float) -> float:
     """Return the probability that a dent is a depressed fracture, from 0 to 1.
 
     Thick slices draw the vault in terraces, so a dent must be deeper there. Weights were set by hand.
     """
-    needed_mm = 3.6 + 0.3 * max(0.0, slice_step_mm - 3.0)
+    needed_mm = 3.6 + 0.3 * max(0.0, slice_mm - 3.0)
     logit = 1.6 * (min(dent.depth_mm, 10.0) - needed_mm) + 0.8 * float(np.clip(np.log(dent.area_cm2), -1.0, 1.0))
     return float(1.0 / (1.0 + np.exp(-logit)))
 
@@ -116,7 +116,7 @@ def _judged(head: Head, volume: Volume) -> Sequence[Finding] | Declined:
 def _findings(vault: Vault, head: Head, volume: Volume) -> tuple[Finding, ...]:
     found = []
     for dent in dents(vault):
-        probability = score(dent, head.image.spacing_mm[0])
+        probability = score(dent, head.image.slice_mm)
         region = _region(dent, vault, head, volume) if probability >= FLAG_FROM else None
         if region is not None:
             found.append(_finding(dent, region, probability))

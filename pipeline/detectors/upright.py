@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from reconstruction.geometry import Geometry
 from reconstruction.volume import Bits, Hu
@@ -56,7 +57,8 @@ class Upright:
     """Hounsfield units averaged over blocks of voxels, axes superior, posterior, left; spacing at least ``at_least``.
 
     ``factors`` says how many voxels of the turned grid make one of these along each axis, ``origin`` where its first
-    voxel lies among all such blocks.
+    voxel lies among all such blocks. ``slice_mm`` is how thick a slice truly is along superior: a grid finer than the
+    slices it was made from sees no more than they did.
     """
 
     hu: Floats
@@ -65,6 +67,7 @@ class Upright:
     turn: Turn
     geometry: Geometry
     origin: tuple[int, int, int] = (0, 0, 0)
+    slice_mm: float = 0.0
 
     @property
     def voxel_ml(self) -> float:
@@ -72,8 +75,11 @@ class Upright:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
 
-def stand_upright(hu: Hu, geometry: Geometry, *, about_mm: float = 1.0) -> Upright:
-    """Turn a volume upright and average whole blocks of voxels to a spacing of about ``about_mm``."""
+def stand_upright(hu: Hu, geometry: Geometry, *, thickness_mm: float | None = None, about_mm: float = 1.0) -> Upright:
+    """Turn a volume upright and average whole blocks of voxels to a spacing of about ``about_mm``.
+
+    ``thickness_mm`` is that of the slices as acquired, where it is known.
+    """
     turn = Turn.of(geometry)
     spacing = turn.spacing_mm(geometry)
     turned = turn.apply(hu)
@@ -81,7 +87,14 @@ def stand_upright(hu: Hu, geometry: Geometry, *, about_mm: float = 1.0) -> Uprig
     first, second, third = (min(f, n) for f, n in zip(wanted, turned.shape, strict=True))
     factors = (first, second, third)
     coarse = (spacing[0] * first, spacing[1] * second, spacing[2] * third)
-    return Upright(hu=block_mean(turned, factors), spacing_mm=coarse, factors=factors, turn=turn, geometry=geometry)
+    return Upright(
+        hu=block_mean(turned, factors),
+        spacing_mm=coarse,
+        factors=factors,
+        turn=turn,
+        geometry=geometry,
+        slice_mm=max(coarse[0], thickness_mm or 0.0),
+    )
 
 
 def block_mean(values: npt.NDArray[Any], factors: tuple[int, int, int]) -> Floats:
@@ -98,6 +111,12 @@ def block_any(bits: Bits, factors: tuple[int, int, int]) -> Bits:
     for start in product(*(range(f) for f in factors)):
         found |= _every(bits, start, factors)
     return found
+
+
+def thickened(bits: Bits, reach_mm: float, spacing_mm: Spacing) -> Bits:
+    """Widen a region by boxes of half side ``reach_mm``: quicker than by balls."""
+    sides = [2 * int(reach_mm / mm) + 1 for mm in spacing_mm]
+    return np.asarray(ndimage.maximum_filter(bits, size=sides), dtype=np.bool_)
 
 
 def spread(bits: npt.NDArray[Any], factors: tuple[int, int, int], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -8,14 +8,14 @@ from numpy.polynomial import chebyshev
 from scipy import ndimage
 
 from pipeline.detectors.head import Head
-from pipeline.detectors.upright import Floats
+from pipeline.detectors.upright import Floats, thickened
 from reconstruction.volume import Bits
 
 Doubles = npt.NDArray[np.float64]
 
 EDGE_HU = 400.0
 REACH_DEG = 92.0
-CELL_MM = 1.5
+CELL_MM = 2.0
 AT_RADIUS_MM = 80.0
 RAY_MM = (30.0, 130.0, 0.75)
 NEAR_BRAIN_MM = 6.0
@@ -68,7 +68,7 @@ def map_vault(head: Head) -> Vault:
     top_mm = (head.image.hu.shape[0] - 1) * spacing[0]
     clear = centre[0] + directions[0] * (radius + CLEAR_MM) < top_mm
     seen = within & clear & (radius > LEAST_RADIUS_MM)
-    calm = ndimage.median_filter(np.where(seen, radius, AT_RADIUS_MM), 5)
+    calm = ndimage.median_filter(np.where(seen, radius, AT_RADIUS_MM), 3)
     smooth = _smooth_through(calm, seen)
     return Vault(centre_mm=centre, angle=angle, radius_mm=calm, smooth_mm=smooth, seen=seen, within=within)
 
@@ -84,7 +84,7 @@ def _directions() -> tuple[Doubles, Doubles]:
 
 def _skull_hu(head: Head) -> Floats:
     """Blank out what is bright but far from the brain: head rests, electrodes, ear rings."""
-    near = ndimage.distance_transform_edt(~head.inside, sampling=head.image.spacing_mm) <= NEAR_BRAIN_MM
+    near = thickened(head.inside, NEAR_BRAIN_MM, head.image.spacing_mm)
     labels, count = ndimage.label(head.bone)
     touching = np.zeros(count + 1, dtype=np.bool_)
     touching[labels[near]] = True
