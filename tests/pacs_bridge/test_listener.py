@@ -1,6 +1,7 @@
 """Real senders on real sockets: who gets in, and does everything sent lie in the archive?"""
 
 import socket
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -28,6 +29,12 @@ def associate(listener: Any, contexts: Any, calling: str = "CT01", called: str =
     return entity.associate(*where, contexts=contexts, ae_title=called, evt_handlers=SOCKET_HANDLERS)
 
 
+def _wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+
+
 def send_bytes(association: Any, dataset: bytes, sop_class: str = CT_IMAGE, sop_instance: str = "1.2.3.4.1") -> int:
     """Send raw bytes as a data set, whatever they are; return the status."""
     request = C_STORE()
@@ -35,6 +42,7 @@ def send_bytes(association: Any, dataset: bytes, sop_class: str = CT_IMAGE, sop_
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = UID(sop_class), UID(sop_instance)
     request.DataSet = BytesIO(dataset)
     association._reactor_checkpoint.clear()
+    _wait_until(lambda: association._is_paused)  # or its reactor would take the response
     context = next(each for each in association.accepted_contexts if each.abstract_syntax == sop_class)
     association.dimse.send_msg(request, context.context_id)
     _, response = association.dimse.get_msg(block=True)
