@@ -29,8 +29,9 @@ HOUNSFIELD = Code(scheme="UCUM", value="[hnsf'U]", meaning="Hounsfield unit")
 class HemorrhageDetector:
     """Finds dense, thick, uncalcified places inside the skull (method and figures: FIELD.md, ipilab AIH's rules).
 
-    Fresh blood of 45-90 HU is seen; blood as dense as brain (isodense), and sheets thinner than about 6 mm (thin
-    subdural, subarachnoid blood), are beyond it. Probability is a logistic score with the weights in ``score``.
+    Fresh blood of 50-90 HU is seen, as a lump or as a layer of 8 mm or more along the bone. Blood as dense as brain
+    (isodense), thinner layers and blood between the gyri (subarachnoid) are beyond it. Probability is a logistic
+    score with the weights in ``score``.
     """
 
     name: str = "hemorrhage"
@@ -63,21 +64,38 @@ class HemorrhageDetector:
 
 
 def score(candidate: Candidate, slice_mm: float) -> float:
-    """Return the probability that a candidate is blood, from 0 to 1.
+    """Return the probability that a candidate is blood, from 0 to 1: as a lump or as a layer along the bone.
 
     Weights were set by hand on two real heads with implanted bleeds: no calibration on patients lies behind them.
     """
+    shared = -10.0 * candidate.calcium - 1.5 * (candidate.section < 0.3)
+    logit = shared + max(_lump(candidate, slice_mm), _layer(candidate))
+    return float(1.0 / (1.0 + np.exp(-logit)))
+
+
+def _lump(candidate: Candidate, slice_mm: float) -> float:
     thickness = candidate.half_thickness_mm - slice_mm / 2
-    logit = (
+    return (
         -1.2
         + 0.22 * (min(candidate.contrast_hu, 30.0) - 12.0)
         + 1.6 * (min(thickness, 7.0) - 3.0)
         + 0.6 * float(np.clip(np.log(candidate.volume_ml), -1.0, 1.1))
-        - 10.0 * candidate.calcium
         - 1.0 * (candidate.from_bone_mm < 6.0)
-        - 1.5 * (candidate.section < 0.3)
     )
-    return float(1.0 / (1.0 + np.exp(-logit)))
+
+
+def _layer(candidate: Candidate) -> float:
+    size = float(np.log(max(candidate.core_ml, 0.01) / 1.5))
+    return -1.0 + 2.0 * min(size, 3.0) + 0.15 * (min(candidate.contrast_hu, 30.0) - 15.0)
+
+
+def _subtype(candidate: Candidate) -> str:
+    """Say only what is measured: far from bone, or flat along it."""
+    if candidate.from_bone_mm > 12.0:
+        return "intraparenchymal"
+    ball_ml = 4.19 * candidate.half_thickness_mm**3 / 1000.0
+    flat = candidate.from_bone_mm < 8.0 and candidate.volume_ml > 5.0 * ball_ml
+    return "extra-axial" if flat else "undetermined"
 
 
 def _unless_incomplete(head: Head) -> Sequence[Finding] | Declined:
@@ -101,7 +119,7 @@ def _findings(head: Head, volume: Volume) -> tuple[Finding, ...]:
 def _finding(candidate: Candidate, measured: Measured, probability: float) -> Finding:
     return Finding(
         kind="hemorrhage",
-        subtype="intraparenchymal" if candidate.from_bone_mm > 12.0 else "undetermined",
+        subtype=_subtype(candidate),
         code=HEMORRHAGE,
         probability=round(probability, 4),
         region=measured.region,
