@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, NewType
 import structlog
 
 from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
+from pacs_bridge.files import sync_folder, write_whole
 from pacs_bridge.instance import InstanceFacts, facts_from_json
 from pacs_bridge.part10 import file_header
 from scheduler.database import Database, migrate, statements
@@ -157,9 +158,9 @@ class Archive:
         target = self._folder / sha256[:2] / f"{sha256}.dcm"
         if not target.exists():
             with self._room(len(dataset)):
-                self._write(target, (header, dataset))
+                write_whole(target, (header, dataset), self._incoming)
         # Also where it was there already: whoever renamed it may not have come this far.
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return StoredFile(
             sha256=sha256,
             path=str(target.relative_to(self._folder)),
@@ -177,19 +178,6 @@ class Archive:
         except OSError as refused:
             if refused.errno in _NO_SPACE:
                 raise StorageFull(0) from refused
-            raise
-
-    def _write(self, target: Path, parts: Sequence[bytes]) -> None:
-        """Write aside, fsync, rename: under its name there is the whole file or none."""
-        aside = self._incoming / f"{secrets.token_hex(16)}.part"
-        try:
-            with aside.open("xb", buffering=0) as file:
-                for part in parts:
-                    _write_all(file.fileno(), part)
-                os.fsync(file.fileno())
-            aside.rename(target)
-        except BaseException:
-            aside.unlink(missing_ok=True)
             raise
 
     # ---- index: writing ---------------------------------------------------------------------------------------------
@@ -303,8 +291,8 @@ class Archive:
 def _make_folders(archive: Path, incoming: Path) -> None:
     for folder in (archive, incoming, *(archive / f"{number:02x}" for number in range(256))):
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    _sync_folder(archive)
-    _sync_folder(archive.parent)
+    sync_folder(archive)
+    sync_folder(archive.parent)
 
 
 def _clear(incoming: Path) -> None:
@@ -324,20 +312,6 @@ def _secret(path: Path) -> bytes:
             file.flush()
             os.fsync(file.fileno())
     return path.read_bytes()
-
-
-def _write_all(descriptor: int, part: bytes) -> None:
-    view = memoryview(part)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:

@@ -190,20 +190,18 @@ NOTHING: Final = State(studies={})
 Step = tuple[State, tuple[Instruction, ...]]
 
 
-def restore(
-    state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence], *, at: datetime, limits: Limits
-) -> State:
+def restore(state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence], *, at: datetime) -> State:
     """Return ``state`` with one study rebuilt from the index: its instances, and the series known to be complete.
 
-    A series that is still open counts as brought by an association that was released ``at`` this moment; it settles
-    first, since its sender may be about to send the rest again.
+    A series that is still open counts as interrupted: that its slices so far happen to be contiguous says nothing, for
+    nobody said that they were all. Its sender sends the rest again, or the quiet period, anew from ``at``, decides.
     """
     if not stored:
         return state
     by_series: dict[str, dict[str, InstanceStored]] = {}
     for each in stored:
         by_series.setdefault(each.series, {})[each.sop_instance_uid] = each
-    series = {uid: _restored(found, complete.get(uid), at, limits) for uid, found in by_series.items()}
+    series = {uid: _restored(found, complete.get(uid), at) for uid, found in by_series.items()}
     study = StudyState(series=series, last_at=max(each.last_at or at for each in series.values()))
     return State(studies={**state.studies, stored[0].study: study})
 
@@ -231,6 +229,8 @@ def _(event: InstanceStored, state: State, limits: Limits) -> Step:
         last_at=_later(before.last_at, event.at),
         associations=before.associations | {event.association},
         unreleased=before.unreleased | {event.association},
+        # Whoever broke off and comes back on a new association sends the rest.
+        interrupted=before.interrupted and event.association in before.associations,
         settles_at=None,
     )
     reopened = [SeriesReopened(study=event.study, series=event.series)] if before.evidence else []
@@ -409,15 +409,13 @@ def _all_series(state: State) -> Iterable[tuple[str, str, SeriesState]]:
             yield study, uid, series
 
 
-def _restored(
-    instances: Mapping[str, InstanceStored], evidence: Evidence | None, at: datetime, limits: Limits
-) -> SeriesState:
+def _restored(instances: Mapping[str, InstanceStored], evidence: Evidence | None, at: datetime) -> SeriesState:
     return SeriesState(
         levels=(instances,),
         evidence=evidence,
         last_at=max(each.at for each in instances.values()) if evidence else at,
         associations=frozenset(each.association for each in instances.values()),
-        settles_at=None if evidence else at + timedelta(seconds=limits.settle_s),
+        interrupted=evidence is None,
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_durably(target: Path, parts: Sequence[bytes], aside: Path) -> None:
-    """Write below ``aside``, fsync, rename to ``target``, fsync its folder; nothing half-written stays.
+def write_whole(target: Path, parts: Sequence[bytes], aside: Path) -> None:
+    """Write below ``aside``, fsync, rename to ``target``; nothing half-written stays.
 
-    Both folders exist and lie on one file system. Raises OSError as the system does.
+    The name is durable once ``sync_folder`` has seen its folder. Both folders exist and lie on one file system. Raises
+    OSError as the system does.
     """
     beside = aside / f"{secrets.token_hex(16)}.part"
     try:
@@ -22,7 +23,6 @@ def write_durably(target: Path, parts: Sequence[bytes], aside: Path) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,7 +44,8 @@ def keep_by_content(folder: Path, content: bytes) -> tuple[str, str]:
     target = folder / relative
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(target, (content,), target.parent)
+        write_whole(target, (content,), target.parent)
+    sync_folder(target.parent)  # also for content that was there: its writer may not have come so far
     return relative, digest
 
 

@@ -181,7 +181,7 @@ class Intake:
             for each in found:
                 if each.facts.is_ct and not each.is_ours and each.facts.sop_instance_uid != but:
                     stored.append(_event(each.facts, _BEFORE_THIS_START, each.received_at))
-        return restore(state, stored, complete, at=self._clock(), limits=self._limits)
+        return restore(state, stored, complete, at=self._clock())
 
 
 def _header(facts: InstanceFacts) -> Dataset:

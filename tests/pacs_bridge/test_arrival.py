@@ -197,15 +197,22 @@ def test_two_studies_in_one_association_are_told_apart() -> None:
     assert [("1", "1.1")] == [(each.study, each.series) for each in told if isinstance(each, SeriesComplete)]
 
 
-def test_a_restored_open_series_counts_as_released_and_settles() -> None:
+def test_a_restored_open_series_is_not_believed_for_being_contiguous_so_far() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    _, told = run(tick(5), state=restore(NOTHING, stored, {}, at=START, limits=LIMITS))
+    _, told = run(tick(5), tick(59), state=restore(NOTHING, stored, {}, at=START))
+    assert told == []
+
+
+def test_a_sender_that_comes_back_after_a_break_is_believed_again() -> None:
+    stored = [instance(n) for n in (1, 2, 3)]
+    rest = [instance(n, association="B", at=2) for n in (4, 5)]
+    _, told = run(*rest, released("B", at=3), tick(9), state=restore(NOTHING, stored, {}, at=START))
     assert [Evidence.CONTIGUOUS] == evidence_of(told)
 
 
 def test_a_restored_open_series_is_given_the_quiet_period_anew() -> None:
     stored = [instance(n) for n in (1, 2, 4)]
-    state, told = run(tick(659), state=restore(NOTHING, stored, {}, at=after(600), limits=LIMITS))
+    state, told = run(tick(659), state=restore(NOTHING, stored, {}, at=after(600)))
     assert told == []
     _, told = run(tick(660), state=state)
     assert [Evidence.QUIET_PERIOD] == evidence_of(told)
@@ -213,7 +220,7 @@ def test_a_restored_open_series_is_given_the_quiet_period_anew() -> None:
 
 def test_a_restored_complete_series_is_reopened_by_a_late_slice_only() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    state = restore(NOTHING, stored, {"1.1": Evidence.CONTIGUOUS}, at=START, limits=LIMITS)
+    state = restore(NOTHING, stored, {"1.1": Evidence.CONTIGUOUS}, at=START)
     _, told = run(tick(5), instance(2, at=6), state=state)
     assert told == []
     _, told = run(instance(4, association="B", at=6), state=state)

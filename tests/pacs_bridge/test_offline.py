@@ -1,0 +1,114 @@
+"""Does ``ctriage process`` say of real scans what DESIGN promises that programs can read?"""
+
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from pacs_bridge.offline import process_paths
+from pacs_bridge.settings import Outputs, Settings
+
+STUDY_KEYS = {"study_instance_uid", "status", "priority", "series", "findings", "outputs", "timings_s"}
+SERIES_KEYS = {
+    "series_instance_uid", "stack", "role", "status", "reason", "instances", "detectors", "geometry", "regularised",
+    "working_grid",
+}  # fmt: skip
+GEOMETRY_KEYS = {"shape_kji", "affine_kji_to_lps_mm", "tilt_deg", "spacing_mm", "gaps_mm"}
+NO_PICTURES = Settings(outputs=Outputs(mpr=False, mip=False, render=False))
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@pytest.fixture(scope="module")
+def processed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Process the real heads once, without pictures beside the summary."""
+    out = tmp_path_factory.mktemp("out")
+    names = ("head_normal_3mm", "head_ge_tilted", "head_phantom_philips")
+    return {name: process_paths([shared_data / name], out / name, NO_PICTURES, silent) for name in names}
+
+
+def test_the_normal_head_has_every_key_of_the_design_and_no_hemorrhage(processed: dict[str, dict[str, Any]]) -> None:
+    outcome = processed["head_normal_3mm"]
+    assert {"ignored", "unreadable", "studies"} == set(outcome)
+    (study,) = outcome["studies"]
+    (series,) = study["series"]
+    assert set(study) >= STUDY_KEYS
+    assert set(series) >= SERIES_KEYS
+    assert set(series["geometry"]) == GEOMETRY_KEYS
+    assert {"read", "assemble", "detect", "derive", "write"} == set(study["timings_s"])
+    assert ("analysed", "routine", []) == (study["status"], study["priority"], study["findings"])
+    assert (53, True, 7.4) == (series["instances"], series["regularised"], round(series["geometry"]["tilt_deg"], 2))
+
+
+def test_the_tilted_ge_head_is_one_stack_with_its_tilt_and_gaps(processed: dict[str, dict[str, Any]]) -> None:
+    (study,) = processed["head_ge_tilted"]["studies"]
+    (series,) = study["series"]
+    gaps = series["geometry"]["gaps_mm"]
+    assert series["geometry"]["tilt_deg"] == pytest.approx(18.5, abs=0.01)
+    assert series["geometry"]["spacing_mm"][0] == pytest.approx(4.0)
+    assert (13, 1, 14) == (gaps.count(7.0), gaps.count(1.08), len(gaps))
+    assert 28 == len(series["geometry"]["slice_positions_mm"])
+    assert [f for f in study["findings"] if f["kind"] == "hemorrhage" and f["volume_ml"] >= 1] == []
+
+
+def test_scouts_and_pages_are_told_apart_and_never_negative(processed: dict[str, dict[str, Any]]) -> None:
+    outcome = processed["head_phantom_philips"]
+    roles = [(s["role"], s["instances"]) for study in outcome["studies"] for s in study["series"]]
+    assert [("document", 6), ("localizer", 1)] == sorted(r for r in roles if r[0] != "volume")
+    assert [20, 28, 54, 70] == sorted(count for role, count in roles if role == "volume")
+    unread = [s for study in outcome["studies"] for s in study["series"] if s["status"] == "not_analysed"]
+    assert all(s["reason"] for s in unread)
+    assert {"a DICOMDIR", "not a DICOM file"} == {each["reason"] for each in outcome["ignored"]}
+
+
+def test_every_output_named_is_there_and_of_its_kind(processed: dict[str, dict[str, Any]]) -> None:
+    (study,) = processed["head_ge_tilted"]["studies"]
+    kinds = {(each["kind"], Path(each["path"]).suffix) for each in study["outputs"]}
+    assert {("sr", ".dcm"), ("summary", ".dcm"), ("summary", ".png")} <= kinds
+    assert [each["path"] for each in study["outputs"] if not Path(each["path"]).is_file()] == []
+
+
+def test_pictures_of_a_volume_no_detector_reads_are_made_all_the_same(shared_data: Path, tmp_path: Path) -> None:
+    outcome = process_paths([shared_data / "abdomen_ge_revolution"], tmp_path, Settings(), silent)
+    (study,) = outcome["studies"]
+    made = {each["kind"] for each in study["outputs"]}
+    coronal = pydicom.dcmread(next((tmp_path / "study_1" / "mpr_1").glob("*.dcm")))
+    assert ("not_analysed", None) == (study["status"], study["priority"])
+    assert {"sr", "mpr", "mip", "summary"} <= made
+    assert ("render" in made) or any("no 3D rendering" in note for note in study["notes"])
+    assert ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"] == list(coronal.ImageType)
+
+
+def test_files_that_are_no_dicom_or_broken_are_listed_and_the_rest_is_read(shared_data: Path, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    source = sorted((shared_data / "geometry_faults" / "gantrytilting").rglob("*.dcm"))
+    for path in source:
+        (scans / path.name).write_bytes(path.read_bytes())
+    (scans / "notes.txt").write_text("no DICOM")
+    (scans / "broken.dcm").write_bytes(source[0].read_bytes()[:400])
+    (scans / "zz_again.dcm").write_bytes(source[0].read_bytes())
+    outcome = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)
+    (study,) = outcome["studies"]
+    assert [4] == [series["instances"] for series in study["series"]]
+    assert {"notes.txt", "zz_again.dcm"} == {Path(each["path"]).name for each in outcome["ignored"]}
+    assert ["broken.dcm"] == [Path(each["path"]).name for each in outcome["unreadable"]]
+
+
+def test_a_folder_without_dicom_gives_no_study(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert {"ignored": [], "unreadable": [], "studies": []} == process_paths(
+        [tmp_path / "empty"], tmp_path / "out", Settings(), silent
+    )
+
+
+def test_geometry_faults_end_as_the_design_says(shared_data: Path, tmp_path: Path) -> None:
+    outcome = process_paths([shared_data / "geometry_faults"], tmp_path, NO_PICTURES, silent)
+    rows = [series for study in outcome["studies"] for series in study["series"]]
+    gaps = sorted(row["geometry"]["gaps_mm"] for row in rows if row["geometry"])
+    assert [[], [1.5], [10.0]] == gaps
+    assert ["not_ct", "not_ct"] == [row["role"] for row in rows if row["role"] != "volume"]
+    assert any("same position" in (row["reason"] or "") for row in rows)
