@@ -12,6 +12,10 @@ from pipeline.phantom.waves import Waves, make_waves
 EDGE_MM = 1.0
 
 
+class NoRoom(ValueError):
+    """The place given cannot hold the bleed: bone or air is there, or the soft tissue around is too small."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blob:
     """A stretched, bulging and wrinkled ball round ``centre_mm``; its mean radius is about ``radius_mm``."""

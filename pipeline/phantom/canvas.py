@@ -46,20 +46,22 @@ class Plane:
 
     def near(self, centre: Place, reach_mm: float) -> tuple[slice, slice] | None:
         """Return the rows and columns within ``reach_mm`` of ``centre``, or None where there are none."""
-        away = np.asarray(centre) - self.origin_mm
-        normal = np.cross(self.column_mm, self.row_mm)
-        if abs(float(normal @ away)) > reach_mm * float(np.linalg.norm(normal)):
-            return None
-        rows = _span(away, self.row_mm, reach_mm, self.shape[0])
-        columns = _span(away, self.column_mm, reach_mm, self.shape[1])
-        return None if rows is None or columns is None else (rows, columns)
+        away = [c - o for c, o in zip(centre, self.origin_mm.tolist(), strict=True)]
+        row, column = self.row_mm.tolist(), self.column_mm.tolist()
+        rows = _span(away, row, reach_mm, self.shape[0])
+        columns = _span(away, column, reach_mm, self.shape[1])
+        square = _dot(away, away) - _dot(away, row) ** 2 / _dot(row, row) - _dot(away, column) ** 2 / _dot(column, column)
+        return None if rows is None or columns is None or square > reach_mm**2 else (rows, columns)
 
 
-def _span(away: Vector, side: Vector, reach_mm: float, count: int) -> slice | None:
-    length = float(np.linalg.norm(side))
-    middle = float(away @ side) / length**2
-    low, high = int(middle - reach_mm / length), int(middle + reach_mm / length) + 2
-    low, high = max(low, 0), min(high, count)
+def _dot(one: list[float], other: list[float]) -> float:
+    return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+
+
+def _span(away: list[float], side: list[float], reach_mm: float, count: int) -> slice | None:
+    square = _dot(side, side)
+    middle, reach = _dot(away, side) / square, reach_mm / square**0.5
+    low, high = max(int(middle - reach), 0), min(int(middle + reach) + 2, count)
     return slice(low, high) if low < high else None
 
 
@@ -91,6 +93,10 @@ class Canvas:
             hu=self.hu[window],
             edge_mm=self.edge_mm,
         )
+
+    def points(self) -> Image:
+        """Return where every point lies in the body's axes before bending, (..., 3) in mm."""
+        return np.stack([self.plane.coordinate(axis) for axis in range(3)], axis=-1)
 
     def inside(self, distance_mm: Image) -> Image:
         """Return the filled fraction (0..1) for a signed distance that is negative inside."""
@@ -165,5 +171,11 @@ def bump(value: Image, centre: float, width: float) -> Image:
 
 def ramp(value: Image, start: float, end: float) -> Image:
     """Return 0 before ``start``, 1 behind ``end`` and a smooth step between (either may be the larger)."""
-    share = np.clip((value - np.float32(start)) * np.float32(1 / (end - start)), 0, 1)
-    return np.asarray(share * share * (3 - 2 * share))
+    share = value - np.float32(start)
+    share *= np.float32(1 / (end - start))
+    np.clip(share, 0, 1, out=share)
+    smooth = share * np.float32(-2)
+    smooth += np.float32(3)
+    smooth *= share
+    smooth *= share
+    return smooth

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.phantom.blob import Blob, make_blob, solve
+from pipeline.phantom.blob import Blob, NoRoom, make_blob, solve
 from reconstruction.geometry import Geometry, Points
 from reconstruction.volume import Mask, Volume
 
@@ -16,10 +16,6 @@ Index = tuple[int, int, int]
 
 SOFT_TISSUE_HU = (-25, 105)
 FINEST_MM = 0.9
-
-
-class NoRoom(ValueError):
-    """The place given cannot hold the bleed: bone or air is there, or the soft tissue around is too small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
