@@ -50,7 +50,9 @@ class Plane:
         row, column = self.row_mm.tolist(), self.column_mm.tolist()
         rows = _span(away, row, reach_mm, self.shape[0])
         columns = _span(away, column, reach_mm, self.shape[1])
-        square = _dot(away, away) - _dot(away, row) ** 2 / _dot(row, row) - _dot(away, column) ** 2 / _dot(column, column)
+        square = (
+            _dot(away, away) - _dot(away, row) ** 2 / _dot(row, row) - _dot(away, column) ** 2 / _dot(column, column)
+        )
         return None if rows is None or columns is None or square > reach_mm**2 else (rows, columns)
 
 

@@ -75,9 +75,7 @@ class Fracture:
         local = _cut(shell, window)
         u, v = self._tangents(part)
         edge = _polygon(u, v, self.sides)
-        lesion[window] = np.maximum(
-            self._push_in(part, skull, local, edge, u, v), self._crack(part, local, edge, u, v)
-        )
+        lesion[window] = np.maximum(self._push_in(part, skull, local, edge, u, v), self._crack(part, local, edge, u, v))
         return lesion
 
     def _tangents(self, part: Canvas) -> tuple[Image, Image]:
