@@ -1,6 +1,8 @@
 """What does an instance say about its pixels and their place?"""
 
 import math
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,25 @@ from typing import Any, TypeVar
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from reconstruction.errors import NotDicom
 
 T = TypeVar("T")
+_BROKEN_ELEMENT = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What pydicom raises where the bytes of one element cannot be converted to its type."""
+
 Vector3 = tuple[float, float, float]
 Vector6 = tuple[float, float, float, float, float, float]
 
@@ -44,6 +60,7 @@ class Header:
     samples_per_pixel: int = 1
     bits_allocated: int = 16
     bits_stored: int = 16
+    high_bit: int | None = None
     pixel_representation: int = 0
     pixel_padding: tuple[int, int] | None = None
     orientation: Vector6 | None = None
@@ -92,8 +109,9 @@ class Header:
             samples_per_pixel=whole("SamplesPerPixel") or 1,
             bits_allocated=whole("BitsAllocated") or 16,
             bits_stored=whole("BitsStored") or 16,
+            high_bit=whole("HighBit"),
             pixel_representation=whole("PixelRepresentation") or 0,
-            pixel_padding=_padding(whole("PixelPaddingValue"), whole("PixelPaddingRangeLimit")),
+            pixel_padding=_padding(dataset),
             orientation=_vector(dataset, "ImageOrientationPatient", 6),
             position_mm=_vector(dataset, "ImagePositionPatient", 3),
             pixel_spacing_mm=_vector(dataset, "PixelSpacing", 2),
@@ -120,15 +138,17 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
     Raises NotDicom where there is no data set that can be read, with the reason.
     """
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=False)
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=_lacks_preamble(path))
     except InvalidDicomError as error:
         raise NotDicom("not a DICOM file", is_foreign=True) from error
-    except OSError as error:
-        raise NotDicom(f"the file cannot be opened: {error.strerror or error}") from error
     except RecursionError as error:
         raise NotDicom("its sequences are nested too deeply") from error
-    except (AttributeError, EOFError, KeyError, NotImplementedError, ValueError, TypeError) as error:
+    except (*_BROKEN_ELEMENT, EOFError, MemoryError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise NotDicom(f"the file cannot be opened: {error.strerror}") from error
         raise NotDicom(f"damaged DICOM file: {type(error).__name__}") from error
+    if len(dataset) == 0:
+        raise NotDicom("the file is cut off")
     if "SOPInstanceUID" not in dataset:
         is_directory = "DirectoryRecordSequence" in dataset
         raise NotDicom("a DICOMDIR" if is_directory else "no SOP Instance UID", is_foreign=is_directory)
@@ -139,6 +159,12 @@ def read_header(path: Path) -> Header:
     """Read the Header of a Part-10 file; raises NotDicom."""
     dataset = read_dataset(path)
     return Header.from_dataset(dataset, transfer_syntax_of(dataset))
+
+
+def _lacks_preamble(path: Path) -> bool:
+    """Say whether a file starts with its File Meta Information, group 0002, at once (seen from old archives)."""
+    with path.open("rb") as file:
+        return file.read(6) == b"\x02\x00\x00\x00UL"
 
 
 def transfer_syntax_of(dataset: Dataset) -> str:
@@ -155,7 +181,7 @@ def _value(dataset: Dataset, keyword: str) -> Any:
     """Take one value, None where a broken element cannot be converted: a damaged tag must not hide the others."""
     try:
         return dataset.get(keyword)
-    except (ValueError, TypeError, AttributeError, NotImplementedError, OverflowError):
+    except _BROKEN_ELEMENT:
         return None
 
 
@@ -190,21 +216,27 @@ def _whole(value: Any) -> int | None:
 
 def _vector(dataset: Dataset, keyword: str, length: int) -> Any:
     value = _value(dataset, keyword)
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != length:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != length:
         return None
     return tuple(number if (number := _number(v)) is not None else math.nan for v in value)
 
 
-def _padding(value: int | None, limit: int | None) -> tuple[int, int] | None:
+def _padding(dataset: Dataset) -> tuple[int, int] | None:
+    """Read the range of padding values in the sign of the pixels: some scanners write -2000 as the unsigned 63536."""
+    whole = _reader(dataset, _whole)
+    value, limit = whole("PixelPaddingValue"), whole("PixelPaddingRangeLimit")
     if value is None:
         return None
-    other = value if limit is None else limit
-    return min(value, other), max(value, other)
+    span, signed = 1 << (whole("BitsAllocated") or 16), whole("PixelRepresentation") == 1
+    ends = [end % span for end in (value, value if limit is None else limit)]
+    if signed:
+        ends = [end - span if end >= span // 2 else end for end in ends]
+    return min(ends), max(ends)
 
 
 def _age_years(text: str | None) -> float | None:
     """PS3.5 6.2, Age String: nnnD, nnnW, nnnM or nnnY."""
     units = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
-    if text is None or text[-1:] not in units or not text[:-1].isdigit():
+    if text is None or text[-1:] not in units or not text[:-1].isdecimal():
         return None
     return int(text[:-1]) / units[text[-1]]
