@@ -1,5 +1,6 @@
 """Which instances form one stack, in which order, and what is missing between them?"""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,13 @@ from reconstruction.headers import Header
 
 MINIMUM_SLICES = 3
 SAME_POSITION_MM = 0.01
+SAME_SLICE_SHARE = 0.05
+"""Two slices closer than this share of their thickness show the same anatomy."""
+
+LONGEST_PATIENT_MM = 3000.0
+WIDEST_IMAGE_MM = 2000.0
+"""Beyond these a position or a spacing is a damaged number, and a grid over it would not fit into memory."""
+
 DIRECTION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine within a stack: 0.06 degrees."""
 
@@ -62,14 +70,17 @@ def stacks_of(headers: Iterable[Header]) -> tuple[Stack | Refused, ...]:
 
     One stack shares frame of reference, orientation, matrix, pixel spacing, kernel, energy or material and temporal
     position; acquisition number or time split only where positions repeat. The order of ``headers`` does not matter.
+    Instances whose own place cannot be told are refused apart, so that one damaged header does not hide the others.
     Where every instance names a frame of reference of its own (some de-identifiers do that) none is taken as stated.
     """
     ordered = sorted(headers, key=_order)
     if scrambled := _frames_of_reference_are_scrambled(ordered):
         ordered = [replace(h, frame_of_reference_uid=None) for h in ordered]
+    placed, misfits = _placed_and_misfits(ordered)
     results: list[Stack | Refused] = []
-    for group in _groups(ordered):
+    for group in _groups(placed):
         results.extend(_split_repeats(group))
+    results.extend(Refused(headers=tuple(members), reason=reason) for reason, members in misfits.items())
     return tuple(_noted(r, _SCRAMBLED) if scrambled and isinstance(r, Stack) else r for r in results)
 
 
@@ -150,6 +161,26 @@ def _order(header: Header) -> tuple[float, float, str]:
     return acquisition, number, header.sop_instance_uid
 
 
+def _placed_and_misfits(headers: Sequence[Header]) -> tuple[list[Header], dict[str, list[Header]]]:
+    """Part the slices whose place in the patient is known from those that lack it, by what they lack."""
+    placed: list[Header] = []
+    misfits: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        try:
+            _refuse_misplaced(header)
+        except NotAVolume as error:
+            misfits[error.reason].append(header)
+        else:
+            placed.append(header)
+    return placed, misfits
+
+
+def _refuse_misplaced(header: Header) -> None:
+    _directions(header)
+    _spacing(header)
+    _position(header)
+
+
 def _groups(headers: Sequence[Header]) -> list[list[Header]]:
     """Group by what must be equal, then by direction within a tolerance (headers carry rounding)."""
     groups: dict[tuple[object, ...], list[list[Header]]] = defaultdict(list)
@@ -169,7 +200,7 @@ def _identity(header: Header) -> tuple[object, ...]:
         header.rows,
         header.columns,
         header.kernel,
-        header.kvp,
+        None if header.kvp is None or math.isnan(header.kvp) else header.kvp,
         header.rescale_type,
         header.temporal_position,
         frozenset(value for value in header.image_type if _SPECTRAL_OR_DERIVED.search(value)),
@@ -190,12 +221,25 @@ def _close(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: floa
 
 def _split_repeats(group: Sequence[Header]) -> list[Stack | Refused]:
     try:
-        return [stack_of(group)]
+        stack = stack_of(group)
     except NotAVolume as error:
         passes = _passes(group)
         if len(passes) < 2:
             return [Refused(headers=tuple(group), reason=error.reason)]
-    return [_stack_or_refused(part) for part in passes]
+        return [_stack_or_refused(part) for part in passes]
+    return [_stack_or_refused(part) for part in _interleaved_passes(stack)] or [stack]
+
+
+def _interleaved_passes(stack: Stack) -> list[list[Header]]:
+    """Split passes over one range whose positions miss each other by a hair; [] where there is only one.
+
+    A seam between two rotations may hold one such pair: only where most slices have a twin do positions repeat.
+    """
+    same = SAME_SLICE_SHARE * (stack.headers[0].slice_thickness_mm or 0.0)
+    twins = int((np.diff(stack.slice_positions_mm) < same).sum())
+    if 2.0 * twins < 0.8 * (len(stack.headers) - 1):
+        return []
+    return _by_pass(sorted(stack.headers, key=_order), _places(stack.headers, same))
 
 
 def _stack_or_refused(part: Sequence[Header]) -> Stack | Refused:
@@ -210,14 +254,19 @@ def _stack_or_refused(part: Sequence[Header]) -> Stack | Refused:
 
 def _passes(group: Sequence[Header]) -> list[list[Header]]:
     """Split slices whose positions repeat: by acquisition, else by time, else by occurrence; [] where none can."""
-    keys = [_place(h) for h in group]
-    if None in keys or len(set(keys)) == len(keys) or len(set(keys)) < MINIMUM_SLICES:
+    places = _places(group, SAME_POSITION_MM)
+    if not MINIMUM_SLICES <= len(set(places.values())) < len(group):
         return []
+    return _by_pass(group, places) or _by_occurrence(group, places)
+
+
+def _by_pass(group: Sequence[Header], places: dict[Header, int]) -> list[list[Header]]:
+    """Split by acquisition, else by time; [] where neither gives parts that are volumes without a repeated place."""
     for attribute in ("acquisition_number", "acquisition_time"):
         parts = _by(group, attribute)
-        if len(parts) > 1 and all(len({_place(h) for h in p}) == len(p) >= MINIMUM_SLICES for p in parts):
+        if len(parts) > 1 and all(len({places[h] for h in p}) == len(p) >= MINIMUM_SLICES for p in parts):
             return parts
-    return _by_occurrence(group)
+    return []
 
 
 def _by(group: Sequence[Header], attribute: str) -> list[list[Header]]:
@@ -227,23 +276,23 @@ def _by(group: Sequence[Header], attribute: str) -> list[list[Header]]:
     return list(parts.values())
 
 
-def _by_occurrence(group: Sequence[Header]) -> list[list[Header]]:
-    seen: Counter[object] = Counter()
+def _by_occurrence(group: Sequence[Header], places: dict[Header, int]) -> list[list[Header]]:
+    seen: Counter[int] = Counter()
     parts: dict[int, list[Header]] = defaultdict(list)
     for header in group:
-        place = _place(header)
+        place = places[header]
         parts[seen[place]].append(header)
         seen[place] += 1
     return list(parts.values())
 
 
-def _place(header: Header) -> int | None:
-    """Name the slice plane a header lies in, to within SAME_POSITION_MM; None without a position."""
-    try:
-        row, column = _directions(header)
-        return round(float(np.cross(row, column) @ _position(header)) / SAME_POSITION_MM)
-    except NotAVolume:
-        return None
+def _places(group: Sequence[Header], within_mm: float) -> dict[Header, int]:
+    """Number the slice planes along the normal; neighbours closer than ``within_mm`` share one."""
+    normal = np.cross(*_directions(group[0]))
+    along = {header: float(normal @ _position(header)) for header in group}
+    ordered = sorted(group, key=along.__getitem__)
+    steps = np.diff([along[header] for header in ordered], prepend=along[ordered[0]])
+    return dict(zip(ordered, np.cumsum(steps >= within_mm).tolist(), strict=True))
 
 
 def _position(header: Header) -> npt.NDArray[np.float64]:
@@ -273,6 +322,8 @@ def _spacing(header: Header) -> tuple[float, float]:
         raise NotAVolume("a slice has no Pixel Spacing")
     if not all(np.isfinite(s) and s > 0 for s in spacing):
         raise NotAVolume(f"a Pixel Spacing of {spacing[0]:g} x {spacing[1]:g} mm is none")
+    if max(header.rows * spacing[0], header.columns * spacing[1]) > WIDEST_IMAGE_MM:
+        raise NotAVolume(f"a Pixel Spacing of {spacing[0]:g} x {spacing[1]:g} mm is too wide for a patient")
     return spacing
 
 
@@ -297,6 +348,8 @@ def _refuse_too_few(along: npt.NDArray[np.float64]) -> None:
         raise NotAVolume(f"all {len(along)} slices lie at the same position")
     if distinct < MINIMUM_SLICES:
         raise NotAVolume(f"only {distinct} slice positions: fewer than {MINIMUM_SLICES} are no volume")
+    if float(np.ptp(along)) > LONGEST_PATIENT_MM:
+        raise NotAVolume(f"slices lie up to {float(np.ptp(along)):.0f} mm apart; no patient is that long")
 
 
 def _refuse_scattered(
