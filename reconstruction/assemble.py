@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reconstruction.decode import Stored, stored_values
+from reconstruction.decode import Stored, refuse_impossible, stored_values
 from reconstruction.errors import NotAVolume, NotDicom, UnreadablePixels
 from reconstruction.headers import Header, read_dataset
 from reconstruction.slices import Stack
@@ -66,11 +66,15 @@ def assemble(stack: Stack, read: PixelReader, *, threads: int = 2) -> Assembled:
     """
     for header in stack.headers:
         refuse_non_hounsfield(header)
-    hu = np.empty(stack.geometry.shape, dtype=np.int16)
-    padding = np.zeros(stack.geometry.shape, dtype=np.bool_) if any(h.pixel_padding for h in stack.headers) else None
+        refuse_impossible(header)
+    hu, padding = _room(stack)
 
     def place(k: int) -> int:
-        return _place_slice(stack.headers[k], read, hu[k], None if padding is None else padding[k])
+        try:
+            return _place_slice(stack.headers[k], read, hu[k], None if padding is None else padding[k])
+        except UnreadablePixels as error:
+            number = stack.headers[k].instance_number
+            raise UnreadablePixels(f"slice {k + 1 if number is None else number}: {error.reason}") from error
 
     with ThreadPoolExecutor(threads) as pool:
         clipped = sum(pool.map(place, range(len(stack.headers))))
@@ -80,39 +84,40 @@ def assemble(stack: Stack, read: PixelReader, *, threads: int = 2) -> Assembled:
     return Assembled(volume=volume, padding=padding, clipped_voxels=clipped, notes=_notes(stack, clipped, padding))
 
 
-def _place_slice(header: Header, read: PixelReader, out: npt.NDArray[np.int16], padding: Bits | None) -> int:
+def _room(stack: Stack) -> tuple[npt.NDArray[np.int16], Bits | None]:
+    shape, padded = stack.geometry.shape, any(h.pixel_padding for h in stack.headers)
     try:
-        stored = read(header)
-    except UnreadablePixels as error:
-        raise UnreadablePixels(f"slice {header.instance_number}: {error.reason}") from error
-    clipped = _rescale(stored, header, out)
+        return np.empty(shape, dtype=np.int16), np.zeros(shape, dtype=np.bool_) if padded else None
+    except MemoryError as error:
+        raise NotAVolume(f"{shape[0]} slices of {shape[1]}x{shape[2]} pixels do not fit into memory") from error
+
+
+def _place_slice(header: Header, read: PixelReader, out: npt.NDArray[np.int16], padding: Bits | None) -> int:
+    """Fill one slice; return how many of its measured values lie outside int16."""
+    stored = read(header)
+    values = _rescaled(stored, header)
     if padding is not None and header.pixel_padding is not None:
         low, high = header.pixel_padding
         np.logical_and(stored >= low, stored <= high, out=padding)
-        out[padding] = AIR_HU
-    return clipped
-
-
-def _rescale(stored: Stored, header: Header, out: npt.NDArray[np.int16]) -> int:
-    slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
-    if slope == 1.0 and intercept.is_integer():
-        values: npt.NDArray[np.int32] | npt.NDArray[np.float64] = stored + np.int32(intercept)
-    else:
-        values = np.rint(stored * slope + intercept)
+        values[padding] = AIR_HU
     info = np.iinfo(np.int16)
-    low, high = float(values.min()), float(values.max())
-    if low >= info.min and high <= info.max:
-        out[...] = values
+    np.clip(values, info.min, info.max, out=out, casting="unsafe")
+    if info.min <= float(values.min()) and float(values.max()) <= info.max:
         return 0
-    np.clip(values, info.min, info.max, out=values)
-    out[...] = values
-    return int(np.count_nonzero((stored * slope + intercept < info.min) | (stored * slope + intercept > info.max)))
+    return int(np.count_nonzero(values != out))
+
+
+def _rescaled(stored: Stored, header: Header) -> npt.NDArray[np.int32] | npt.NDArray[np.float64]:
+    slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
+    if slope == 1.0 and intercept.is_integer() and abs(intercept) <= 1 << 15 and header.bits_stored <= 16:
+        return stored + np.int32(intercept)
+    return np.asarray(np.rint(stored * slope + intercept))
 
 
 def _notes(stack: Stack, clipped: int, padding: Bits | None) -> tuple[str, ...]:
     notes = list(stack.notes)
-    slope = stack.headers[0].rescale_slope or 1.0
-    if not slope.is_integer():
+    uneven = sorted({h.rescale_slope for h in stack.headers if h.rescale_slope and not h.rescale_slope.is_integer()})
+    for slope in uneven[:1]:
         notes.append(f"rescale slope {slope:g}: Hounsfield units are rounded, by at most 0.5")
     if clipped:
         notes.append(f"{clipped} voxels lie outside -32768..32767 HU and were saturated")

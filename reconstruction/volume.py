@@ -48,6 +48,8 @@ class Mask:
     @classmethod
     def cropped_from(cls, full: Bits, geometry: Geometry) -> Self:
         """Crop a full-grid bool array to the box that holds its voxels; raises NotAVolume where it holds none."""
+        if full.shape != geometry.shape:
+            raise NotAVolume(f"a region of shape {full.shape} on a grid of {geometry.shape}")
         if not full.any():
             raise NotAVolume("an empty mask is no region")
         spans = [np.flatnonzero(full.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
