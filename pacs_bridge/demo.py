@@ -14,14 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from pydicom import dcmread
+import numpy as np
 
 from pacs_bridge.agreement import Expectation, Lesion, Outcome, disagreements
 from pacs_bridge.cli_peers import dicom_files
@@ -99,28 +100,40 @@ def demo(dicom: Path | None, folder: Path = FOLDER) -> int:
 
 
 def _digital_patients(folder: Path, progress: ShowProgress) -> list[Patient]:
-    patients = []
-    for done, (kind, examined) in enumerate(EXAMINED.items(), start=1):
-        write_phantom(kind, folder / kind, seed=done)
-        patients.append(_patient(kind, folder / kind, examined=examined))
-        progress("making digital patients", done, len(EXAMINED))
-    return patients
+    making: list[Future[int]] = []
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as makers:
+        for seed, kind in enumerate(EXAMINED, start=1):
+            making.append(makers.submit(write_phantom, kind, folder / kind, seed=seed))
+        for done, made in enumerate(as_completed(making), start=1):
+            made.result()
+            progress("making digital patients", done, len(making))
+    return [_patient(kind, folder / kind, examined=examined) for kind, examined in EXAMINED.items()]
 
 
 def _patient(kind: str, folder: Path, *, examined: bool) -> Patient:
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    files = tuple(dicom_files([folder]))
     return Patient(
         label=kind,
-        files=files,
-        study_instance_uid=str(dcmread(files[0], specific_tags=["StudyInstanceUID"]).StudyInstanceUID),
-        expected=Expectation(lesions=tuple(map(_lesion, truth["findings"])), examined=examined),
+        files=tuple(dicom_files([folder])),
+        study_instance_uid=truth["study_instance_uid"],
+        expected=Expectation(
+            lesions=tuple(_lesion(finding, folder / finding["mask"]) for finding in truth["findings"]),
+            examined=examined,
+        ),
     )
 
 
-def _lesion(finding: Mapping[str, Any]) -> Lesion:
+def _lesion(finding: Mapping[str, Any], mask: Path) -> Lesion:
     x, y, z = finding["centroid_lps_mm"]
-    return Lesion(kind=finding["kind"], volume_ml=finding["volume_ml"], centroid_lps_mm=(x, y, z))
+    with np.load(mask) as lesion:
+        inside = np.argwhere(lesion["bits"]) + lesion["origin_kji"]
+        affine = lesion["affine_kji_to_lps_mm"]
+    return Lesion(
+        kind=finding["kind"],
+        volume_ml=finding["volume_ml"],
+        centroid_lps_mm=(x, y, z),
+        points_lps_mm=inside @ affine[:3, :3].T + affine[:3, 3],
+    )
 
 
 def _own_scans(folder: Path) -> list[Patient]:
