@@ -13,7 +13,7 @@ DURA_HU, BLOOD_HU, BASAL_HU = 52.0, 54.0, 38.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Brain:
-    """The measures of one brain: tissues in HU, folds in mm, and how wide its ventricles are (1: as in the middle age)."""
+    """The measures of one brain: tissues in HU, folds in mm, and how wide its ventricles are (1: as in middle age)."""
 
     grey_hu: float
     white_hu: float
@@ -37,7 +37,7 @@ def make_brain(rng: np.random.Generator) -> Brain:
         ventricles=float(rng.uniform(0.75, 1.15)),
         lopsided=float(rng.normal(0, 0.06)),
         calcium_hu=(float(rng.uniform(90, 300)), float(rng.uniform(90, 300)), float(rng.uniform(100, 260))),
-        folds=make_waves(rng, length_mm=27, count=14, spread=0.25),
+        folds=make_waves(rng, length_mm=24, count=14, spread=0.25),
         folia=make_waves(rng, length_mm=9, count=10),
         patches=make_waves(rng, length_mm=30),
     )
@@ -74,7 +74,7 @@ def _paint_hemispheres(canvas: Canvas, brain: Brain, shell: Shell, tent: Image) 
     """Paint the cerebrum: cortex along surface and folds, white matter, deep grey nuclei."""
     surface = np.maximum(shell.cavity + 1.6, 1.0 - tent)
     depth = -surface
-    fold = np.abs(brain.folds.on(canvas.plane)) * np.float32(4.6) + np.maximum(depth - 15.0, 0.0) * np.float32(0.6)
+    fold = np.abs(brain.folds.on(canvas.plane)) * np.float32(4.6) + np.maximum(depth - 13.0, 0.0) * np.float32(0.6)
     fold = np.minimum(np.minimum(fold, _fissure(canvas)), _insula(canvas))
     open_mm = brain.sulcus_mm * (0.55 + 0.45 * ramp(depth, 10.0, 1.0))
     to_csf = np.minimum(depth, fold - open_mm * 0.5)
@@ -136,10 +136,10 @@ def _paint_cerebellum(canvas: Canvas, brain: Brain, shell: Shell, tent: Image) -
 def _paint_stem(canvas: Canvas, brain: Brain) -> None:
     """Paint cisterns, then the brain stem standing in them, and its main artery."""
     canvas.ellipsoid((0.0, -7.0, -21.0), (15.0, 9.0, 7.0), brain.csf_hu)
-    canvas.rod((0.0, 9.0, -12.0), (0.0, 9.0, -20.0), (18.0, 18.0), brain.csf_hu)
+    canvas.ellipsoid((0.0, 9.0, -18.0), (15.8, 16.5, 8.0), brain.csf_hu)
     canvas.ellipsoid((0.0, 27.0, -7.0), (9.0, 5.0, 7.0), brain.csf_hu)
     stem_hu = brain.white_hu + 2.5
-    canvas.rod((0.0, 10.0, 2.0), (0.0, 10.0, -20.0), (13.0, 13.0), stem_hu)
+    canvas.rod((0.0, 9.0, -7.0), (0.0, 10.0, -20.0), (11.0, 13.0), stem_hu)
     canvas.ellipsoid((0.0, 12.0, -34.0), (16.0, 12.0, 13.0), stem_hu)
     canvas.rod((0.0, 15.0, -42.0), (0.0, 36.0, -80.0), (10.0, 6.5), stem_hu)
     for side in (-1.0, 1.0):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.phantom.brain import Brain, make_brain, paint_brain
-from pipeline.phantom.canvas import Canvas, Image, Plane, Vector
+from pipeline.phantom.canvas import Image, Plane, Vector
 from pipeline.phantom.lesions import Bleed, Fracture, Lesion, Subdural
 from pipeline.phantom.placing import Pose, make_pose
 from pipeline.phantom.skull import Skull, make_skull, measure, paint_bone, paint_outside

@@ -84,7 +84,7 @@ class Fracture:
         u, v, up = (away @ axis.astype(np.float32) for axis in self.frame)
         return np.asarray(u + 500 * (up < -45)), np.asarray(v)
 
-    def _push_in(self, part: Canvas, skull: Skull, shell: Shell, edge: Image, u: Image, v: Image) -> Image:  # noqa: PLR0913
+    def _push_in(self, part: Canvas, skull: Skull, shell: Shell, edge: Image, u: Image, v: Image) -> Image:
         slope = np.cos(self.hinge) * u + np.sin(self.hinge) * v
         push = np.float32(self.drop_mm) * np.clip(0.7 + slope * np.float32(0.025), 0.25, 1.0)
         part.paint(np.maximum(_bone(shell), edge), CLOT_IN_WOUND_HU)
@@ -110,7 +110,7 @@ class Fracture:
 Lesion = Bleed | Subdural | Fracture
 
 
-def make_bleed(  # noqa: PLR0913
+def make_bleed(
     rng: np.random.Generator, *, pose: Pose, skull: Skull, centre_mm: Vector, volume_ml: float, hu: float
 ) -> Bleed:
     """Draw a clot of ``volume_ml`` round ``centre_mm`` (the head's own axes); raises NoRoom outside the brain."""

@@ -41,7 +41,7 @@ class UnknownKind(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BleedWish:
-    """What the caller wants of a bleed; None leaves it to the seed. ``centre_lps_mm`` counts for a clot in the brain."""
+    """What the caller wants of a bleed; None leaves it to the seed. ``centre_lps_mm`` places a clot in the brain."""
 
     volume_ml: float | None = None
     bleed_hu: float | None = None

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from pipeline.model import Finding
 from pipeline.phantom.canvas import Vector
 from pipeline.phantom.patient import Patient
 
 MANUFACTURER = "Digital phantom"
-IMPLEMENTATION_UID = "2.25.305271034411872690415062410394527128493"
+IMPLEMENTATION_UID = UID("2.25.305271034411872690415062410394527128493")
 INTERCEPT_HU = -1024
 TRUTH = "truth.json"
 
@@ -37,7 +37,7 @@ class WrittenSeries:
     truth: Path
 
 
-def write_series(  # noqa: PLR0913
+def write_series(
     patient: Patient,
     folder: Path,
     *,
@@ -134,7 +134,7 @@ def _image_module(patient: Patient) -> dict[str, Any]:
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
         "AcquisitionNumber": 1,
         "KVP": "120",
-        "XRayTubeCurrent": int(round(200 * patient.options.dose)),
+        "XRayTubeCurrent": round(200 * patient.options.dose),
         "ExposureTime": 500,
         "GantryDetectorTilt": _ds(patient.options.tilt_deg),
         "ConvolutionKernel": patient.options.kernel,

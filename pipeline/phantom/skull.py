@@ -49,8 +49,8 @@ def make_skull(rng: np.random.Generator) -> Skull:
     return Skull(
         half_mm=half,
         thickness_mm=float(rng.uniform(5.8, 7.4)),
-        table_hu=float(rng.uniform(1250, 1550)),
-        diploe_hu=float(rng.uniform(450, 700)),
+        table_hu=float(rng.uniform(1400, 1700)),
+        diploe_hu=float(rng.uniform(450, 750)),
         sinus=float(rng.uniform(0.35, 0.75)),
         uneven=make_waves(rng, length_mm=45),
         marrow=make_waves(rng, length_mm=7, count=10),
@@ -94,11 +94,11 @@ def paint_bone(canvas: Canvas, skull: Skull, shell: Shell) -> None:
 
 def _dome(canvas: Canvas, half: Place) -> Image:
     """Return the distance to the vault: an egg, broader behind, with flattened sides."""
-    wide = np.float32(1) + bump(canvas.y, 22.0, 40.0) * np.float32(0.10) - np.float32(0.05)
+    wide = bump(canvas.y, 22.0, 40.0) * np.float32(0.10) + np.float32(0.95)
     u, v, w = canvas.x / (wide * np.float32(half[0])), canvas.y / np.float32(half[1]), canvas.z / np.float32(half[2])
     w = np.where(w < 0, w * np.float32(0.86), w)
-    flat = np.abs(u) ** np.float32(2.35) + np.abs(v) ** np.float32(2.25) + np.abs(w) ** np.float32(2.2)
-    level = flat ** np.float32(1 / 2.27) + np.float32(1e-4)
+    flat = np.abs(u) ** np.float32(2.2) + np.abs(v) ** np.float32(2.12) + np.abs(w) ** np.float32(2.08)
+    level = flat ** np.float32(1 / 2.13) + np.float32(1e-4)
     reach = np.sqrt(canvas.x * canvas.x + canvas.y * canvas.y + canvas.z * canvas.z)
     return np.asarray(np.maximum(reach, 20.0) * (1 - 1 / level), dtype=np.float32)
 
@@ -111,10 +111,11 @@ def _floor(x: Image, y: Image) -> Image:
     floor = front + (middle - front) * ramp(y, -38.0, -24.0)
     ridge_y = 2.0 + 0.62 * side
     clivus = -33.0 - 1.35 * np.maximum(y - 2.0, 0.0)
-    back = np.maximum(np.maximum(clivus, -68.0) + 0 * side, -68.0 + 24.0 * ramp(y, 55.0, 88.0))
-    floor = floor + (back - floor) * ramp(y - ridge_y, -4.0, 8.0)
+    back = np.maximum(np.maximum(clivus, -68.0), -68.0 + 24.0 * ramp(y, 55.0, 88.0))
+    behind = np.asarray(y - ridge_y, dtype=np.float32)
+    floor = floor + (back - floor) * ramp(behind, -4.0, 8.0)
     ridge = -36.0 - 0.10 * np.maximum(side - 20.0, 0.0)
-    return np.asarray(floor + (ridge - floor) * bump(y - ridge_y, 0.0, 5.0) * ramp(side, 6.0, 14.0), dtype=np.float32)
+    return np.asarray(floor + (ridge - floor) * bump(behind, 0.0, 5.0) * ramp(side, 6.0, 14.0), dtype=np.float32)
 
 
 def _thickness(x: Image, y: Image, z: Image, skull: Skull, uneven: Image) -> Image:
@@ -122,7 +123,8 @@ def _thickness(x: Image, y: Image, z: Image, skull: Skull, uneven: Image) -> Ima
     temple = ramp(np.abs(x), 45.0, 62.0) * bump(z, -14.0, 22.0) * bump(y, -12.0, 32.0)
     brow = bump(x, 0.0, 22.0) * ramp(y, -55.0, -75.0) * bump(z, -22.0, 15.0)
     occiput = bump(x, 0.0, 14.0) * ramp(y, 60.0, 78.0) * bump(z, -18.0, 16.0)
-    thick = skull.thickness_mm * (1 + 0.10 * uneven) - 3.6 * temple + 5.0 * brow + 5.5 * occiput
+    base = ramp(z, -34.0, -44.0) * ramp(y, 25.0, 5.0)
+    thick = skull.thickness_mm * (1 + 0.10 * uneven) - 3.6 * temple + 4.0 * brow + 3.0 * occiput - 3.2 * base
     return np.asarray(np.maximum(thick, 2.2), dtype=np.float32)
 
 

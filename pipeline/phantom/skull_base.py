@@ -32,8 +32,8 @@ def _paint_petrous(canvas: Canvas, skull: Skull, side: float) -> None:
     if part is None:
         return
     air = np.maximum(rod(part, (side * 54.0, 35.0, -46.0), (side * 57.0, 34.0, -66.0), (11.0, 6.0)), 0.0)
-    walls = np.abs(skull.cells.on(part.plane)) * np.float32(3.0)
-    part.blend(part.inside(air - 0.5) * ramp(walls, 0.3, 1.4), -750.0)
+    walls = np.abs(skull.zigzag.on(part.plane)) * np.float32(1.7)
+    part.blend(part.inside(np.asarray(air - 0.5, dtype=np.float32)) * ramp(walls, 0.4, 1.3), -900.0)
     canvas.rod((side * 48.0, 18.0, -52.0), (side * 76.0, 16.0, -54.0), (2.5, 3.5), AIR_HU)
 
 
@@ -69,12 +69,12 @@ def _paint_middle(canvas: Canvas, skull: Skull) -> None:
     part = canvas.near((0.0, -60.0, -60.0), 45.0)
     if part is None:
         return
-    box = np.maximum(np.abs(part.x) - 14.0, np.maximum(np.abs(part.y + 61.0) - 29.0, np.abs(part.z + 62.0) - 28.0))
-    part.paint(np.asarray(box, dtype=np.float32), 350.0)
-    walls = np.abs(skull.cells.on(part.plane)) * np.float32(3.5)
-    hollow = part.inside(np.asarray(box + 1.2, dtype=np.float32))
+    box = ellipsoid(part, (0.0, -60.0, -60.0), (15.5, 33.0, 33.0))
+    part.paint(box, 350.0)
+    walls = np.abs(skull.zigzag.on(part.plane)) * np.float32(1.7)
+    hollow = part.inside(box + np.float32(1.2))
     septum = ramp(np.abs(part.x), 0.4, 1.4)
-    part.blend(hollow * np.maximum(ramp(walls, 0.2, 1.0), ramp(part.z, -55.0, -60.0)) * septum, AIR_HU)
+    part.blend(hollow * np.maximum(ramp(walls, 0.3, 1.1), ramp(part.z, -58.0, -63.0)) * septum, AIR_HU)
 
 
 def _paint_frontal_sinus(canvas: Canvas, skull: Skull, shell: Shell) -> None:

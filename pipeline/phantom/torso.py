@@ -50,7 +50,7 @@ class Torso:
         _paint_lungs(canvas, self, chest)
         _paint_heart(canvas)
         _paint_ribs(canvas, chest)
-        paint_spine(canvas)
+        paint_spine(canvas, skin)
         _paint_table(canvas, self)
         return canvas.hu, np.zeros_like(canvas.hu)
 
@@ -67,7 +67,7 @@ def make_torso(rng: np.random.Generator) -> Torso:
         kidney_hu=float(rng.uniform(29, 36)),
         lung_hu=float(rng.uniform(-875, -835)),
         texture=make_waves(rng, length_mm=24, count=8),
-        vessels=(make_waves(rng, length_mm=34, count=12), make_waves(rng, length_mm=34, count=12)),
+        vessels=(make_waves(rng, length_mm=30, count=12), make_waves(rng, length_mm=30, count=12)),
         gut=make_waves(rng, length_mm=48, count=10),
     )
 
@@ -120,15 +120,17 @@ def _paint_belly(canvas: Canvas, torso: Torso, chest: Image) -> None:
 
 def _behind(canvas: Canvas) -> Image:
     """Return a distance that keeps the liver away from the spine and the right kidney."""
-    return np.maximum(44.0 - np.hypot(canvas.x - 4.0, canvas.y - 62.0), -99.0)
+    return np.asarray(44.0 - np.hypot(canvas.x - 4.0, canvas.y - 62.0), dtype=np.float32)
 
 
 def _paint_gut(canvas: Canvas, torso: Torso, chest: Image) -> None:
     waves = torso.gut.on(canvas.plane)
-    loops = np.maximum((np.float32(0.25) - np.abs(waves)) * -24, chest + np.float32(14.0))
+    loops = np.maximum((np.float32(0.15) - waves) * 8, chest + np.float32(14.0))
     loops = np.maximum(np.maximum(loops, canvas.y - 28.0), canvas.z + 62.0)
     canvas.paint(np.asarray(loops, dtype=np.float32), 38.0)
-    gas = np.maximum(loops + np.float32(4.5), -25.0 - waves * 20 + canvas.y * 0.3)
+    gas = np.maximum(
+        loops + np.float32(4.0), (torso.vessels[0].on(canvas.plane) - 0.6) * 6 + ramp(canvas.y, -45.0, 0.0) * 20
+    )
     canvas.paint(np.asarray(gas, dtype=np.float32), -900.0)
 
 
@@ -160,7 +162,7 @@ def _paint_lungs(canvas: Canvas, torso: Torso, chest: Image) -> None:
         return
     heavier = 35 * ramp(canvas.y, -60.0, 90.0)
     canvas.paint(lungs, np.asarray(torso.lung_hu + heavier, dtype=np.float32))
-    width = 0.6 + 2.2 * ramp(-lungs, 5.0, 40.0) * bump(np.abs(canvas.x), 45.0, 40.0)
+    width = 0.9 + 2.2 * ramp(-lungs, 5.0, 40.0) * bump(np.abs(canvas.x), 45.0, 40.0)
     vessels = np.maximum(_branches(canvas, torso) - width, lungs + np.float32(2.0))
     canvas.paint(np.asarray(vessels, dtype=np.float32), 35.0)
 
@@ -168,7 +170,7 @@ def _paint_lungs(canvas: Canvas, torso: Torso, chest: Image) -> None:
 def _branches(canvas: Canvas, torso: Torso) -> Image:
     """Return the distance to a net of curves: where two smooth fields are both zero."""
     one, other = (waves.on(canvas.plane) for waves in torso.vessels)
-    return np.hypot(one, other) * np.float32(6.0)
+    return np.asarray(np.hypot(one, other) * np.float32(5.4))
 
 
 def _paint_heart(canvas: Canvas) -> None:
