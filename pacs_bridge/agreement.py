@@ -39,25 +39,31 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a study: its status, what was found, the reasons for what was not analysed, its pictures."""
+    """What became of a study: its status, what was found, the reasons for what was not analysed, its pictures.
+
+    ``undecided``: each detector that ran on no stack of the study, with its reason.
+    """
 
     status: StudyStatus
     found: tuple[Lesion, ...]
-    reasons: tuple[str, ...]
-    pictures: int
+    undecided: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    pictures: int = 0
 
 
 def disagreements(expected: Expectation, outcome: Outcome) -> tuple[str, ...]:
     """Say in a sentence each how an outcome departs from the truth; empty when it agrees.
 
     A lesion put in must be found near by, with its volume where its kind is measured; parts of one lesion count
-    together. Whatever else is found is a false alarm. A study that no detector examines must say so, and be pictured.
+    together. Whatever else is found is a false alarm, and a detector that declined has found nothing absent. A study
+    that no detector examines must say so, and be pictured.
     """
     if not expected.examined:
         return tuple(_not_read(outcome))
     if outcome.status is not StudyStatus.ANALYSED:
         return (f"the study is {outcome.status.value}, but it should have been analysed",)
-    return (*_missed(expected.lesions, outcome.found), *_false_alarms(expected.lesions, outcome.found))
+    undecided = (f"undecided: {reason}" for reason in outcome.undecided)
+    return (*_missed(expected.lesions, outcome.found), *_false_alarms(expected.lesions, outcome.found), *undecided)
 
 
 def is_near(found: Lesion, truth: Lesion) -> bool:

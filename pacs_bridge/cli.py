@@ -127,9 +127,19 @@ def _print_findings(study: Mapping[str, Any]) -> None:
         print_table("Findings", ("finding", "subtype", "certainty", "ml"), findings)
     elif ran:
         typer.echo(f"Nothing detected by {', '.join(ran)}.")
-    reasons = [(each["role"], each["instances"], each["reason"]) for each in study["series"] if each["reason"]]
+    reasons = [row for each in study["series"] for row in _not_analysed(each)]
     if reasons:
         print_table("NOT ANALYSED", ("role", "images", "reason"), reasons)
+
+
+def _not_analysed(series: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Yield why a stack was not analysed or, where somebody looked, which detector did not decide and why."""
+    if series["status"] == "not_analysed":
+        yield series["role"], series["instances"], series["reason"]
+        return
+    for run in series["detectors"]:
+        if run["status"] != "ran":
+            yield series["role"], series["instances"], f"{run['name']}: {run['reason']}"
 
 
 def _ml(finding: Mapping[str, Any]) -> str | None:

@@ -32,7 +32,7 @@ from pacs_bridge.send import Peer, send_files
 from pacs_bridge.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from pacs_bridge.status import NoState, read_report, read_status
 from pacs_bridge.terminal import ShowProgress, complain, print_table, progress_bar
-from pipeline.model import Report
+from pipeline.model import Report, StudyStatus
 
 FOLDER: Final = Path("ctriage-demo")
 READY_WITHIN_S: Final = 120.0
@@ -315,8 +315,10 @@ def _told(settings: Settings, study: str) -> str:
         return "-"
     report, _ = found
     findings = [_finding(each.subtype or each.kind, each.volume_ml, each.probability) for each in report.findings]
-    reasons = dict.fromkeys(f"NOT ANALYSED: {reason}" for reason in _reasons(report))
-    return "\n".join([*findings, *reasons]) or "none detected"
+    if not findings and report.status is not StudyStatus.NOT_ANALYSED:
+        findings = ["none detected"]
+    reasons = dict.fromkeys(f"NOT ANALYSED: {reason}" for reason in (*_reasons(report), *_undecided(report)))
+    return "\n".join([*findings, *reasons])
 
 
 def _finding(name: str, volume_ml: float | None, probability: float) -> str:
@@ -326,6 +328,13 @@ def _finding(name: str, volume_ml: float | None, probability: float) -> str:
 
 def _reasons(report: Report) -> list[str]:
     return [stack.reason for stack in report.skipped if stack.reason]
+
+
+def _undecided(report: Report) -> list[str]:
+    """Name the detectors that ran on none of the stacks somebody looked at, with their reasons."""
+    looked_at = [run for stack in report.examined if stack.analysed for run in stack.detectors]
+    ran = {run.name for run in looked_at if run.status == "ran"}
+    return [f"{run.name}: {run.reason}" for run in looked_at if run.name not in ran]
 
 
 def _truth(patient: Patient | None, settings: Settings) -> str:
@@ -351,6 +360,7 @@ def _outcome(report: Report, kinds: Sequence[str]) -> Outcome:
     return Outcome(
         status=report.status,
         found=tuple(lesions),
+        undecided=tuple(_undecided(report)),
         reasons=tuple(_reasons(report)),
         pictures=sum(kind in PICTURES for kind in kinds),
     )

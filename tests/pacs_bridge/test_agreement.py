@@ -62,6 +62,11 @@ def test_a_normal_head_must_have_been_looked_at() -> None:
     assert "" == told(head(), READ)
 
 
+def test_a_detector_that_declined_has_not_found_its_kind_absent() -> None:
+    outcome = replace(READ, undecided=("hemorrhage: the head is cut off",))
+    assert "undecided: hemorrhage: the head is cut off" == told(head(), outcome)
+
+
 def test_a_fracture_needs_no_volume() -> None:
     assert "" == told(head(FRACTURE), replace(READ, found=(FRACTURE,)))
 
