@@ -11,7 +11,7 @@ from pipeline.phantom.placing import Pose
 from pipeline.phantom.skull import Shell, Skull, measure, paint_bone
 
 CLOT_IN_WOUND_HU = 58.0
-TRIAL_MM = 1.5
+TRIAL_MM = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
