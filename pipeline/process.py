@@ -134,6 +134,8 @@ def _examine(
             read = read_stack(selected.stack, paths)
     except ReconstructionError as error:
         return _unread(row, str(error), detectors), []
+    except MemoryError:
+        return _unread(row, "its volume does not fit into memory", detectors), []
     row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
     with _timed(timings, "detect", clock):
         looked = [_look(detector, read.working, row) for detector in detectors]
@@ -160,9 +162,9 @@ def _working_grid(read: ReadStack) -> WorkingGrid | None:
 
 
 def _look(detector: Detector, volume: Volume, row: ExaminedStack) -> tuple[DetectorRun, list[Finding]]:
-    if reason := detector.declines(row.acquisition):
-        return _run(detector, "declined", reason), []
     try:
+        if reason := detector.declines(row.acquisition):
+            return _run(detector, "declined", reason), []
         result = detector(volume, row.acquisition)
         if isinstance(result, Declined):
             return _run(detector, "declined", result.reason), []
@@ -192,6 +194,9 @@ def _on_acquired_slices(finding: Finding, row: ExaminedStack) -> Finding:
     """Carry a finding to the slices as acquired and measure it there, each slice with its share of the axis."""
     assert row.geometry is not None
     region, positions = finding.region, row.slice_positions_mm
+    given = row.geometry if row.working_grid is None else row.working_grid.geometry
+    if not region.geometry.agrees_with(given, within_mm=1e-3):
+        raise ValueError("a finding's region does not lie on the grid that was given")
     if row.working_grid is not None:
         region = to_acquired(region, row.geometry, positions)
     thickness = row.acquisition.slice_thickness_mm

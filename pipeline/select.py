@@ -12,6 +12,7 @@ _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _MULTI_FRAME_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
 _DOCUMENT_MODALITIES = frozenset({"SR", "DOC", "PR", "KO", "PLAN"})
 _REFORMATS = frozenset({"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "VOLREN", "VRT", "3D", "CPR"})
+_ROLES = tuple(Role)
 _NOT_HOUNSFIELD = ("MATERIAL", "Z_EFF", "ZEFF", "RHO", "ELECTRON_DENSITY", "IODINE", "EFFECTIVE_Z")
 
 
@@ -34,7 +35,8 @@ def select_series(headers: Sequence[Header]) -> tuple[Selected, ...]:
     for header in headers:
         by_role.setdefault(role_of(header), []).append(header)
     selected: list[Selected] = []
-    for (role, reason), members in sorted(by_role.items(), key=lambda item: item[0][0] is not Role.VOLUME):
+    for role, reason in sorted(by_role, key=lambda key: (_ROLES.index(key[0]), key[1] or "")):
+        members = by_role[role, reason]
         selected.extend(_volumes(members) if role is Role.VOLUME else [_left_out(members, role, reason or "")])
     return tuple(replace(s, row=replace(s.row, stack=n)) for n, s in enumerate(selected, 1))
 
