@@ -5,12 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
+import numpy as np
+
 from pipeline.model import ExaminedStack, Finding, Priority, Role, StudyStatus
-from reconstruction.geometry import Points
+from reconstruction.geometry import Geometry, Points
 
 COVERED_SHARE = 0.9
 """A stack is covered when a better one of the same scan spans at least this share of its length."""
 
+FIELD_SHARE = 0.7
+"""... and at least this share of its field of view: two reconstructions of one head may be cut a little differently."""
+
+FIELD_SAMPLES = 20
 SAME_LESION_MM = 5.0
 
 _PRIORITY_OF_KIND = {"hemorrhage": Priority.STAT, "fracture": Priority.URGENT}
@@ -34,10 +40,11 @@ def status_of(rows: Iterable[ExaminedStack]) -> StudyStatus:
 def priority_of(status: StudyStatus, rows: Sequence[ExaminedStack], findings: Sequence[Finding]) -> Priority | None:
     """Say how soon a person should look.
 
-    A finding raises the priority whatever else was not looked at; without findings a study is routine only when it
-    was read whole and every detector ran somewhere on it, else unknown (None), which sorts above routine.
+    A finding raises the priority whatever else was not looked at, one of a kind we do not know to urgent; without
+    findings a study is routine only when it was read whole, every detector ran somewhere on it and none failed
+    anywhere, else unknown (None), which sorts above routine.
     """
-    raised = {_PRIORITY_OF_KIND[finding.kind] for finding in findings}
+    raised = {_PRIORITY_OF_KIND.get(finding.kind, Priority.URGENT) for finding in findings}
     for priority in (Priority.STAT, Priority.URGENT):
         if priority in raised:
             return priority
@@ -54,8 +61,9 @@ def merged(findings: Sequence[Finding], rows: Sequence[ExaminedStack]) -> tuple[
 
     def add(kept: tuple[Finding, ...], finding: Finding) -> tuple[Finding, ...]:
         for n, other in enumerate(kept):
-            if _same_lesion(other, finding, frames):
-                place = (finding.series_instance_uid, finding.stack)
+            place = (finding.series_instance_uid, finding.stack)
+            # Two findings of one stack are two lesions: the second must not vanish in what the first was merged into.
+            if place not in other.also_seen_in and _same_lesion(other, finding, frames):
                 return (*kept[:n], replace(other, also_seen_in=(*other.also_seen_in, place)), *kept[n + 1 :])
         return (*kept, finding)
 
@@ -65,7 +73,8 @@ def merged(findings: Sequence[Finding], rows: Sequence[ExaminedStack]) -> tuple[
 def _all_due_ran(rows: Sequence[ExaminedStack]) -> bool:
     due = {run.name for row in rows for run in row.detectors}
     ran = {run.name for row in rows for run in row.detectors if run.status == "ran"}
-    return due == ran
+    failed = any(run.status == "failed" for row in rows for run in row.detectors)
+    return due == ran and not failed
 
 
 def _covered(row: ExaminedStack, analysed: Sequence[ExaminedStack]) -> ExaminedStack:
@@ -77,7 +86,7 @@ def _covered(row: ExaminedStack, analysed: Sequence[ExaminedStack]) -> ExaminedS
 
 
 def _covers(other: ExaminedStack, row: ExaminedStack) -> bool:
-    """Say whether ``other`` spans the same part of the patient: frame of reference, direction and length."""
+    """Say whether ``other`` shows the same part of the patient: frame of reference, length and field of view."""
     if other.geometry is None or row.geometry is None or _frame_of_reference(row) is None:
         return False
     if _frame_of_reference(other) != _frame_of_reference(row):
@@ -86,14 +95,26 @@ def _covers(other: ExaminedStack, row: ExaminedStack) -> bool:
     low, high = _extent(row, normal)
     other_low, other_high = _extent(other, normal)
     overlap = min(high, other_high) - max(low, other_low)
-    return overlap >= COVERED_SHARE * (high - low)
+    return overlap >= COVERED_SHARE * (high - low) and _sees_as_wide(other.geometry, row.geometry)
+
+
+def _sees_as_wide(other: Geometry, geometry: Geometry) -> bool:
+    """Say whether most of the middle slice lies inside the other field of view: an ear does not cover a head."""
+    sides = np.linspace(-0.5, 0.5, 2 * FIELD_SAMPLES + 1)[1::2]
+    share = np.stack(np.meshgrid([0.0], sides, sides, indexing="ij"), axis=-1).reshape(-1, 3)
+    middle, shape = (np.array(geometry.shape) - 1) / 2.0, np.array(geometry.shape)
+    index = other.to_index(geometry.to_mm(middle + share * shape))[:, 1:]
+    inside = ((index >= -0.5) & (index <= np.array(other.shape[1:]) - 0.5)).all(axis=1)
+    return bool(inside.mean() >= FIELD_SHARE)
 
 
 def _extent(row: ExaminedStack, normal: Points) -> tuple[float, float]:
     assert row.geometry is not None
     length = row.slice_positions_mm[-1] if row.slice_positions_mm else None
     steps = length / row.geometry.slice_step_mm if length is not None else row.geometry.shape[0] - 1
-    ends = row.geometry.to_mm([(0, 0, 0), (steps, 0, 0)]) @ normal
+    _, rows, columns = row.geometry.shape
+    middle = ((rows - 1) / 2.0, (columns - 1) / 2.0)
+    ends = row.geometry.to_mm([(0, *middle), (steps, *middle)]) @ normal
     return float(ends.min()), float(ends.max())
 
 
