@@ -178,12 +178,12 @@ def test_sequences_without_end_are_refused(write_ct: WriteCt) -> None:
 def test_a_file_cut_off_anywhere_is_read_or_refused(write_ct: WriteCt, transfer_syntax: str) -> None:
     path = write_ct(transfer_syntax=transfer_syntax, PatientAge="030Y", ReferencedStudySequence=[Dataset()])
     whole = path.read_bytes()
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
         assert_read_or_refused(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.integers(132, 900), st.integers(0, 255), min_size=1, max_size=4))
 def test_a_file_with_wrong_bytes_is_read_or_refused(write_ct: WriteCt, changes: dict[int, int]) -> None:
     path = write_ct(transfer_syntax="1.2.840.10008.1.2.1", ReferencedStudySequence=[Dataset()])
