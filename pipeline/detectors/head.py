@@ -16,7 +16,7 @@ SMALLEST_BRAIN_ML = 150.0
 LEAST_BONY_SURFACE = 0.6
 MEDIAN_HU = (12.0, 55.0)
 MARGIN_MM = 12.0
-CUT_OFF_CM2 = 20.0
+CUT_OFF_CM2 = 35.0  # a smaller section leaves about 15 mL of brain beyond the image, no more
 NO_HEAD = "no skull around a brain found in the image"
 
 
