@@ -104,12 +104,12 @@ def _build(headers: tuple[Header, ...], origins: npt.NDArray[np.float64], along:
     nominal, gaps = _nominal_and_gaps(distances)
     axis = (origins[-1] - origins[0]) / along[-1]
     _refuse_scattered(origins, along, axis, headers[0])
-    step = nominal if gaps else float(along[-1]) / len(distances)
+    step = _mean_step(distances, nominal) if gaps else float(along[-1]) / len(distances)
     return Stack(
         headers=headers,
         geometry=_geometry(headers, origins[0], axis * step),
         slice_positions_mm=tuple(float(p) for p in along),
-        nominal_step_mm=nominal if gaps else round(step, 6),
+        nominal_step_mm=round(step, 6),
         gaps_mm=gaps,
         notes=_gap_notes(nominal, gaps),
     )
@@ -133,6 +133,11 @@ def _nominal_and_gaps(distances: npt.NDArray[np.float64]) -> tuple[float, tuple[
     nominal = min(value for value, count in counts.items() if count == most)
     tolerance = max(0.01 * nominal, 0.02)
     return nominal, tuple(r for r in rounded if abs(r - nominal) > tolerance + 1e-9)
+
+
+def _mean_step(distances: npt.NDArray[np.float64], nominal: float) -> float:
+    """Average the distances that are the nominal one: rounded to 0.01 mm, 0.625 mm would drift by 2.5 mm in 500."""
+    return float(distances[np.abs(distances - nominal) <= 0.005 + 1e-9].mean())
 
 
 def _gap_notes(nominal: float, gaps: tuple[float, ...]) -> tuple[str, ...]:
