@@ -5,7 +5,7 @@ Each handler turns names into a task (read only), and commits the outcome in the
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -29,7 +29,7 @@ from pipeline import wire
 from pipeline.derive import PictureOptions
 from pipeline.model import Provenance, Report
 from pipeline.select import digest_of
-from scheduler.errors import Permanent
+from scheduler.errors import Transient
 from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest
 from scheduler.sqlite_queue import SqliteQueue
 from scheduler.worker import Nothing, Task
@@ -60,7 +60,7 @@ class Desk:
     @property
     def provenance_key(self) -> str:
         """Name the code, detectors and settings that make a result what it is."""
-        return json.dumps(wire.dumps(self.provenance), sort_keys=True)
+        return json.dumps(asdict(self.provenance), sort_keys=True)
 
     @property
     def objects_dir(self) -> Path:
@@ -76,8 +76,8 @@ class TriageHandler:
 
     def prepare(self, job: Job) -> Task[TriageOutcome] | Nothing:
         """Name the complete series and their files; nothing to do where this very state was concluded on already."""
-        complete = self._complete(_study(job), final=bool(job.payload["final"]))
         latest = self.desk.ledger.latest(_study(job))
+        complete = self._complete(_study(job), latest)
         if not complete.series:
             return Nothing("no series is complete")
         if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
@@ -106,13 +106,19 @@ class TriageHandler:
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Nothing to undo: the buried job is the study's failed state, and `ctriage status` shows it."""
 
-    def _complete(self, study: str, *, final: bool) -> "_Complete":
+    def _complete(self, study: str, latest: CommittedReport | None) -> "_Complete":
+        """Name what is complete; a series that is arriving again counts as the latest version read it.
+
+        Else a late slice would take its series' findings out of the Report until it is complete again. Also at the end
+        of the quiet period, for a job may have waited in the queue while a new series began.
+        """
         series, waiting = [], []
         for each in self.desk.archive.series_of(study):
             files = self._files(study, each)
-            if files and each.state == "open" and not final:
-                waiting.append(f"series {each.series_number} was still arriving and is not part of this version")
-            elif files:
+            if files and each.state == "open":
+                waiting.append(_still_arriving(each))
+                files = _read_before(latest, files)
+            if files:
                 series.append(self._with_kept_result(study, each.series_instance_uid, files))
         return _Complete(series=tuple(series), waiting=tuple(waiting))
 
@@ -187,14 +193,14 @@ class DeriveHandler:
         return Task(make_pictures, (task,))
 
     def commit(self, job: Job, result: DeriveOutcome, connection: Connection) -> None:
-        """Add the pictures to the version and queue their deliveries."""
+        """Add the pictures to the version and queue their deliveries; nothing if it was superseded meanwhile."""
         study, version = _study(job), _version(job)
+        latest = self.desk.ledger.latest(study)
+        if latest is None or latest.version != version:
+            return
         self.desk.ledger.add_objects(study, version, result.objects)
         self.desk.ledger.add_remarks(study, version, notes=result.notes, timings_s=result.timings_s)
-        committed = self.desk.ledger.version(study, version)
-        if committed is None:
-            raise Permanent("the version these pictures belong to is gone")
-        submit_deliveries(self.desk, committed.report(), result.objects, group="pictures")
+        submit_deliveries(self.desk, latest, result.objects, group="pictures")
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Say with the version that its pictures are missing, and why."""
@@ -217,8 +223,10 @@ class DeliverHandler:
     desk: Desk
 
     def prepare(self, job: Job) -> Task[None] | Nothing:
-        """Name the destination and the files of the objects."""
+        """Name the destination and the files of the objects; a conflict found since it was queued makes it wait."""
         study, version = _study(job), _version(job)
+        if _has_two_patients(self.desk, study):
+            raise Transient(_HELD)
         name, group = str(job.payload["destination"]), str(job.payload["group"])
         wanted = self.desk.destinations[name].send
         objects = [o for o in self.desk.ledger.objects(study, version) if _belongs(o, group) and o.kind in wanted]
@@ -241,9 +249,11 @@ class _Complete:
     waiting: tuple[str, ...]
 
 
-def submit_deliveries(desk: Desk, report: Report, objects: Sequence[KeptObject], *, group: str) -> None:
+def submit_deliveries(
+    desk: Desk, report: Report | CommittedReport, objects: Sequence[KeptObject], *, group: str
+) -> None:
     """Queue one delivery of these objects for each destination that takes any of them; held while patients conflict."""
-    conflict = any(c.kind == "patient" for c in desk.archive.open_conflicts(report.study_instance_uid))
+    conflict = _has_two_patients(desk, report.study_instance_uid)
     for name, destination in desk.destinations.items():
         if not any(each.kind in destination.send for each in objects):
             continue
@@ -252,7 +262,11 @@ def submit_deliveries(desk: Desk, report: Report, objects: Sequence[KeptObject],
             desk.queue.hold(request.key, _HELD)
 
 
-def _delivery(desk: Desk, report: Report, destination: str, group: str) -> JobRequest:
+def _has_two_patients(desk: Desk, study: str) -> bool:
+    return any(conflict.kind == "patient" for conflict in desk.archive.open_conflicts(study))
+
+
+def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, group: str) -> JobRequest:
     study_key = desk.archive.study_key(report.study_instance_uid)
     # A study whose priority is not known goes before the routine ones (DESIGN: null sorts above routine).
     priority = JOB_PRIORITY[report.priority.value if report.priority else "urgent"]
@@ -282,6 +296,18 @@ def _study(job: Job) -> str:
 
 def _version(job: Job) -> int:
     return int(str(job.payload["version"]))
+
+
+def _still_arriving(series: ArchivedSeries) -> str:
+    number = "?" if series.series_number is None else series.series_number
+    return f"images of series {number} were still arriving and are not part of this version"
+
+
+def _read_before(latest: CommittedReport | None, files: Mapping[str, str]) -> dict[str, str]:
+    """Keep of ``files`` those that the latest version names."""
+    rows = latest.report().examined if latest else ()
+    named = {uid for row in rows for uid in row.instances}
+    return {uid: path for uid, path in files.items() if uid in named}
 
 
 def _same_state(latest: CommittedReport, series: Sequence[SeriesFiles], provenance_key: str) -> bool:

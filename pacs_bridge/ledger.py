@@ -120,13 +120,18 @@ class Ledger:
             )
 
     def add_remarks(self, study: str, version: int, *, notes: Sequence[str], timings_s: Mapping[str, float]) -> None:
-        """Keep what was noticed while a committed version's pictures were made; the Report itself stays as it is."""
+        """Keep what was noticed while a committed version's pictures were made; the Report itself stays as it is.
+
+        The seconds of a step that is there already (both kinds of job read and write) are added up.
+        """
+        committed = self.version(study, version)
+        before = committed.timings_s if committed else {}
         self._write(
             "add_remarks",
             study_instance_uid=study,
             version=version,
             remarks=json.dumps(list(notes)),
-            timings_s=json.dumps(dict(timings_s)),
+            timings_s=json.dumps({step: before.get(step, 0.0) + seconds for step, seconds in timings_s.items()}),
         )
 
     def latest(self, study: str) -> CommittedReport | None:
@@ -145,7 +150,7 @@ class Ledger:
             return [_committed(row) for row in connection.execute(self._sql["latest_reports"])]
 
     def objects(self, study: str, version: int) -> list[KeptObject]:
-        """Return the objects of a version, flags before pictures."""
+        """Return the objects of a version, flags before pictures, several series of a kind as they were built."""
         with self._database.read() as connection:
             rows = connection.execute(self._sql["objects_of"], {"study_instance_uid": study, "version": version})
             kept = [_object(row) for row in rows]

@@ -24,9 +24,10 @@ from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.results.texts import Language
 from pipeline import wire
 from pipeline.derive import PictureOptions, derive
-from pipeline.model import Provenance, Report, ResultObject
+from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role
 from pipeline.process import SeriesResult, Source, assemble_report, process_series
 from pipeline.registry import load_detectors
+from pipeline.select import digest_of
 from pipeline.versions import changes_between, is_news
 from reconstruction.errors import NotDicom
 from reconstruction.headers import Header, read_dataset, transfer_syntax_of
@@ -103,11 +104,14 @@ class DeriveOutcome:
 def triage(task: TriageTask) -> TriageOutcome:
     """Examine what is new in a study, assemble its Report and build the flags' objects."""
     timings: dict[str, float] = {}
+    files = _all_files(task.series)
     with timed(timings, "read"):
-        datasets, unreadable = _read_headers(_all_files(task.series))
+        datasets, unreadable = _read_headers(files)
     results, new = _series_results(task, datasets, timings)
     notes = (*task.notes, *unreadable, *rendering_notes(render=task.render))
     report = assemble_report(task.study_instance_uid, results, task.provenance, notes=notes)
+    # Images that cannot be read are in no row, but they are part of the state that this version speaks of.
+    report = replace(report, study_digest=digest_of(files))
     previous = wire.loads(Report, task.previous.report_text) if task.previous else None
     report = _as_version(report, previous, task.committed_at)
     news = is_news(previous, report, final=task.final)
@@ -193,12 +197,29 @@ def _series_results(
         if series.kept_result is not None:
             results.append(wire.loads(SeriesResult, series.kept_result))
             continue
-        result = process_series(sources_of(series.files, datasets), detectors)
+        sources = sources_of(series.files, datasets)
+        result = process_series(sources, detectors) if sources else _unread(series)
         for step, seconds in result.timings_s.items():
             timings[step] = timings.get(step, 0.0) + seconds
         new.append(result)
         results.append(result)
     return results, new
+
+
+def _unread(series: SeriesFiles) -> SeriesResult:
+    """Say of a series of which no header could be read that nobody looked at it."""
+    row = ExaminedStack(
+        series_instance_uid=series.series_instance_uid,
+        series_number=None,
+        series_description="",
+        stack=1,
+        role=Role.VOLUME,
+        instances=(),
+        reason=f"none of its {len(series.files)} images can be read",
+    )
+    return SeriesResult(
+        series_instance_uid=series.series_instance_uid, digest=digest_of(()), examined=(row,), findings=(), timings_s={}
+    )
 
 
 def _as_version(report: Report, previous: Report | None, committed_at: datetime) -> Report:

@@ -13,18 +13,23 @@ def changes_between(old: Report, new: Report) -> tuple[str, ...]:
     if old.status != new.status:
         changes.append(f"status: {old.status.value} before, {new.status.value} now")
     changes.extend(_series_changes(old, new))
+    if old.provenance != new.provenance:
+        changes.append("made with another version of the software or of a detector, or with other settings")
     return tuple(changes)
 
 
 def is_news(old: Report | None, new: Report, *, final: bool) -> bool:
     """Say whether a new version goes out: at the first time, when findings, priority or status change, or at the end.
 
-    ``final`` is the end of the study's quiet period; then any difference in what was examined goes out too.
+    ``final`` is the end of the study's quiet period; then any difference in what was examined, and with what, goes out
+    too. The same images under the same code and settings are never news: results are named by these (DESIGN, Commit),
+    and one name must not come with other bytes.
     """
     if old is None:
         return True
-    changed = _findings(old) != _findings(new) or old.priority != new.priority or old.status != new.status
-    return changed or (final and old.study_digest != new.study_digest)
+    if (old.study_digest, old.provenance) == (new.study_digest, new.provenance):
+        return False
+    return final or _findings(old) != _findings(new) or old.priority != new.priority or old.status != new.status
 
 
 def _findings(report: Report) -> set[tuple[object, ...]]:

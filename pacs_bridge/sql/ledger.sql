@@ -41,7 +41,7 @@ insert into result_objects (
 -- name: objects_of
 select * from result_objects
 where study_instance_uid = :study_instance_uid and version = :version
-order by kind, object_index
+order by rowid
 
 -- name: is_result
 select 1 from result_objects where sop_instance_uid = :sop_instance_uid
