@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from reconstruction.headers import read_header
 from reconstruction.planes import Planes
 from reconstruction.project import reformat
 from reconstruction.render_3d import Rendered, render_bone
-from reconstruction.slices import stack_of
+from reconstruction.slices import Stack, stack_of
 from reconstruction.volume import Volume
 
 Rgb = npt.NDArray[np.uint8]
@@ -62,14 +62,16 @@ class Pictures:
     notes: tuple[str, ...]
 
 
-def best_stacks(report: Report) -> tuple[ExaminedStack, ...]:
-    """Choose one stack for each scan: the finest slices, then the most; findings come before both."""
-    best: dict[str, ExaminedStack] = {}
+def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
+    """List the stacks of each scan, the best first: with findings, then the finest slices, then the most.
+
+    A scan is a frame of reference, or a series that names none. Pictures are made of the first that can be read.
+    """
+    scans: dict[str, list[ExaminedStack]] = {}
     for row in report.examined:
         if row.geometry is not None:
-            scan = row.geometry.frame_of_reference_uid or row.series_instance_uid
-            best[scan] = min((row, best.get(scan, row)), key=lambda r: _rank(r, report))
-    return tuple(best.values())
+            scans.setdefault(row.geometry.frame_of_reference_uid or row.series_instance_uid, []).append(row)
+    return tuple(tuple(sorted(rows, key=lambda row: _rank(row, report))) for rows in scans.values())
 
 
 def derive(
@@ -80,12 +82,8 @@ def derive(
     captures: list[Captured] = []
     keys: list[KeyPicture] = []
     notes: list[str] = []
-    for row in best_stacks(report):
-        try:
-            made = _of_stack(row, report, paths, options)
-        except ReconstructionError as error:
-            notes.append(f"{_title(row)}: no pictures: {error}")
-            continue
+    for rows in best_stacks(report):
+        made = _of_first_readable(rows, report, paths, options)
         planes.extend(made.planes)
         captures.extend(made.captures)
         keys.extend(made.keys)
@@ -98,15 +96,30 @@ def derive(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Made:
-    planes: tuple[StackPlanes, ...]
-    captures: tuple[Captured, ...]
-    keys: tuple[KeyPicture, ...]
-    notes: tuple[str, ...]
+    planes: tuple[StackPlanes, ...] = ()
+    captures: tuple[Captured, ...] = ()
+    keys: tuple[KeyPicture, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _of_first_readable(
+    rows: Sequence[ExaminedStack], report: Report, paths: Mapping[str, Path], options: PictureOptions
+) -> _Made:
+    notes: list[str] = []
+    for row in rows:
+        try:
+            made = _of_stack(row, report, paths, options)
+        except ReconstructionError as error:
+            notes.append(f"{_title(row)}: no pictures: {error}")
+        except MemoryError:
+            notes.append(f"{_title(row)}: no pictures: they do not fit into memory")
+        else:
+            return replace(made, notes=(*notes, *made.notes))
+    return _Made(notes=tuple(notes))
 
 
 def _of_stack(row: ExaminedStack, report: Report, paths: Mapping[str, Path], options: PictureOptions) -> _Made:
-    stack = stack_of([read_header(paths[uid]) for uid in row.instances])
-    read = read_stack(stack, paths)
+    read = read_stack(_stack(row, paths), paths)
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
     renderings, notes = _renderings(read.working, row) if options.render else ((), ())
     return _Made(
@@ -117,6 +130,13 @@ def _of_stack(row: ExaminedStack, report: Report, paths: Mapping[str, Path], opt
         keys=tuple(key_pictures(read.acquired.volume, findings)),
         notes=notes,
     )
+
+
+def _stack(row: ExaminedStack, paths: Mapping[str, Path]) -> Stack:
+    """Order a stack anew; what its slices share was settled when it was examined (some name a frame each)."""
+    frame = row.geometry.frame_of_reference_uid if row.geometry else None
+    headers = [replace(read_header(paths[uid]), frame_of_reference_uid=frame) for uid in row.instances]
+    return stack_of(headers)
 
 
 def _planes(volume: Volume, row: ExaminedStack, options: PictureOptions) -> tuple[StackPlanes, ...]:
