@@ -12,6 +12,7 @@ from pacs_bridge.png import write_png_beside
 from pacs_bridge.send import Peer
 from pacs_bridge.settings import Settings
 from pipeline.model import ObjectKind
+from scheduler.errors import Transient
 
 RESULTS = "results"
 """The folder below state_dir that always gets everything."""
@@ -54,9 +55,12 @@ def deliver(destination: Destination, objects: Sequence[KeptObject], paths: Sequ
         return
     places = {path: destination.folder / folder / name for path, name in zip(paths, file_names(objects), strict=True)}
     FolderOutput(name=destination.name, place=places.__getitem__).deliver(paths)
-    for each, path in zip(objects, paths, strict=True):
-        if each.kind in PICTURES_AS_PNG:
-            write_png_beside(places[path])
+    try:
+        for each, path in zip(objects, paths, strict=True):
+            if each.kind in PICTURES_AS_PNG:
+                write_png_beside(places[path])
+    except OSError as refused:
+        raise Transient(f"the results folder cannot be written: {refused.strerror}") from refused
 
 
 PICTURES_AS_PNG: tuple[ObjectKind, ...] = ("mip", "render", "summary")

@@ -45,7 +45,8 @@ def keep_by_content(folder: Path, content: bytes) -> tuple[str, str]:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, (content,), target.parent)
-    sync_folder(target.parent)  # also for content that was there: its writer may not have come so far
+    for each in (target.parent, folder):  # also for content that was there: its writer may not have come so far
+        sync_folder(each)
     return relative, digest
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacs_bridge.files import sync_folder
 from pacs_bridge.send import Peer, send_files
 from scheduler.errors import Permanent, Transient
 
@@ -51,5 +52,6 @@ def copy_whole(source: Path, target: Path) -> None:
             writing.flush()
             os.fsync(writing.fileno())
         aside.replace(target)
+        sync_folder(target.parent)
     finally:
         aside.unlink(missing_ok=True)

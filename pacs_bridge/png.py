@@ -17,8 +17,11 @@ def write_png_beside(part10: Path) -> Path:
     """Write the picture of a Secondary Capture or derived CT file beside it; returns its path."""
     target = part10.with_suffix(".png")
     aside = target.with_name(f".{target.name}.part")
-    Image.fromarray(picture_of(pydicom.dcmread(part10))).save(aside, format="PNG")
-    aside.replace(target)
+    try:
+        Image.fromarray(picture_of(pydicom.dcmread(part10))).save(aside, format="PNG")
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
     return target
 
 
