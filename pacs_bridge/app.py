@@ -35,8 +35,9 @@ from pacs_bridge.intake import Intake
 from pacs_bridge.ledger import Ledger
 from pacs_bridge.listener import Listener, ListenerOptions
 from pacs_bridge.results import identifiers
-from pacs_bridge.settings import Settings
+from pacs_bridge.settings import Settings, SettingsError
 from pacs_bridge.warm import step_back, warm_up
+from pipeline.errors import UnknownDetector
 from pipeline.model import Provenance
 from pipeline.registry import load_detectors
 from scheduler.admission import Machine
@@ -59,7 +60,8 @@ _log = structlog.get_logger()
 def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading.Event) -> None:
     """Receive, process and deliver until ``stop`` is set. Calls ``on_ready`` when studies can be sent.
 
-    Raises AlreadyServing where another service works on the same state_dir, OSError where the port is taken.
+    Raises AlreadyServing where another service works on the same state_dir, SettingsError where a detector that they
+    name is not installed, OSError where the port is taken.
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as resources:
@@ -91,8 +93,11 @@ def desk_of(settings: Settings, database: Database) -> Desk:
 
 
 def provenance_of(settings: Settings) -> Provenance:
-    """Name the code, detectors and settings that results are made with; raises UnknownDetector."""
-    detectors = load_detectors(settings.detectors.enabled)
+    """Name the code, detectors and settings that results are made with; raises SettingsError."""
+    try:
+        detectors = load_detectors(settings.detectors.enabled)
+    except UnknownDetector as unknown:
+        raise SettingsError((f"detectors.enabled: {unknown}; correct it, or install what provides it",)) from unknown
     return Provenance(
         code_version=version("ctriage"),
         detector_versions={detector.name: detector.version for detector in detectors},
@@ -150,7 +155,7 @@ class _Submitter:
 
 
 def memory_mb_of(extent: Extent) -> int:
-    """Estimate what triage of a study needs: a few copies of its largest volume, and the interpreter."""
+    """Estimate what triage of a study needs: a few copies as if it were one volume, and the interpreter."""
     return WORKER_MB + extent.images * VOLUME_COPIES * SLICE_BYTES // 2**20
 
 

@@ -44,7 +44,7 @@ def process(
 
     logs.configure(level="WARNING")
     settings = settings_from(config, overrides)
-    with progress_bar() as progress:
+    with _settings_to_blame(), progress_bar() as progress:
         outcome = process_paths(paths, out, settings, progress)
     if as_json:
         print_json(outcome)
@@ -61,8 +61,22 @@ def serve(config: Config = None, overrides: Set = None) -> None:
 
     logs.configure()
     settings = settings_from(config, overrides)
-    with _stopped_by_signals() as stop, told_apart(), _port_to_be_had(settings) as ready:
+    with _stopped_by_signals() as stop, told_apart(), _settings_to_blame(), _port_to_be_had(settings) as ready:
         serve_until(settings, on_ready=ready, stop=stop)
+
+
+@contextmanager
+def _settings_to_blame() -> Iterator[None]:
+    """Turn what only other settings can mend, and shows once they are used, into a message and its exit status."""
+    from pacs_bridge.errors import AlreadyServing
+    from pacs_bridge.settings import SettingsError
+    from pacs_bridge.terminal import complain
+
+    try:
+        yield
+    except (AlreadyServing, SettingsError) as wrong:
+        complain(str(wrong))
+        raise typer.Exit(ExitStatus.USAGE) from wrong
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Settings
 from pacs_bridge.tasks import rendering_notes, sources_of, timed
 from pipeline.derive import PictureOptions, derive
-from pipeline.model import Report, ResultObject
+from pipeline.model import Provenance, Report, ResultObject
 from pipeline.process import SeriesResult, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.report_json import study_json
@@ -51,14 +51,16 @@ def process_paths(
 ) -> dict[str, Any]:
     """Process every study below ``paths`` and write its results below ``out``; returns the JSON of DESIGN.
 
-    A study in which something fails still has a status; files that are no DICOM, or broken, are listed.
+    A study in which something fails still has a status; files that are no DICOM, or broken, are listed. Raises
+    SettingsError before anything is read.
     """
+    provenance = provenance_of(settings)
     found = _found(paths, progress)
     studies = []
     for number, uid in enumerate(sorted(found.studies), start=1):
         folder = out / f"study_{number}"
         study = _Study(uid=uid, instances=found.studies[uid], folder=folder, number=number)
-        studies.append(_process(study, settings, progress, now()))
+        studies.append(_process(study, settings, provenance, progress, now()))
     return {"ignored": list(found.ignored), "unreadable": list(found.unreadable), "studies": studies}
 
 
@@ -78,11 +80,13 @@ class _Study:
         return {uid: path for uid, (path, _) in self.instances.items()}
 
 
-def _process(study: _Study, settings: Settings, progress: ShowProgress, at: datetime) -> dict[str, Any]:
+def _process(
+    study: _Study, settings: Settings, provenance: Provenance, progress: ShowProgress, at: datetime
+) -> dict[str, Any]:
     timings: dict[str, float] = {}
     results = list(_series_results(study, settings, progress, timings))
     notes = rendering_notes(render=settings.outputs.render)
-    report = replace(assemble_report(study.uid, results, provenance_of(settings), notes=notes), committed_at=at)
+    report = replace(assemble_report(study.uid, results, provenance, notes=notes), committed_at=at)
     context = Context(sources=SourceHeaders(datasets=study.datasets), committed_at=at, language=settings.language)
     with timed(timings, "write"):
         outputs = _write(study.folder, build_flags(context, report))
