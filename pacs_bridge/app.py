@@ -43,7 +43,7 @@ from pipeline.registry import load_detectors
 from scheduler.admission import Machine
 from scheduler.database import Database
 from scheduler.executors import processes, threads
-from scheduler.job import JobRequest
+from scheduler.job import JobRequest, Status
 from scheduler.sqlite_queue import SqliteQueue
 from scheduler.worker import Lane, Worker
 
@@ -162,6 +162,7 @@ def memory_mb_of(extent: Extent) -> int:
 def _assembled(settings: Settings, database: Database, resources: ExitStack) -> _Service:
     desk = desk_of(settings, database)
     _sweep(desk)
+    _give_up_lost_destinations(desk)
     submitter = _Submitter(desk)
     intake = Intake(
         desk.archive,
@@ -189,20 +190,21 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
     """Give flags, pictures and each destination an executor of their own: none waits for another."""
     settings = desk.settings
     memory_mb = settings.workers.memory_mb or _machine_memory_mb()
+    pictures_mb = memory_mb // 3
     flags = _pool(processes(settings.workers.processes, partial(warm_up, settings.detectors.enabled)), resources)
     pictures = _pool(processes(1, step_back), resources)
     return (
         Lane(
             name="triage",
             executor=flags,
-            machine=Machine(memory_mb=memory_mb, slots=settings.workers.processes),
+            machine=Machine(memory_mb=memory_mb - pictures_mb, slots=settings.workers.processes),
             handlers={TRIAGE: TriageHandler(desk=desk)},
             limit_s=JOB_LIMIT_S,
         ),
         Lane(
             name="derive",
             executor=pictures,
-            machine=Machine(memory_mb=memory_mb, slots=1),
+            machine=Machine(memory_mb=pictures_mb, slots=1),
             handlers={DERIVE: DeriveHandler(desk=desk)},
             limit_s=JOB_LIMIT_S,
         ),
@@ -239,6 +241,14 @@ def _sweep(desk: Desk) -> None:
     for path in desk.objects_dir.glob("*/*"):
         if str(path.relative_to(desk.objects_dir)) not in needed:
             path.unlink(missing_ok=True)
+
+
+def _give_up_lost_destinations(desk: Desk) -> None:
+    """Cancel what waits for destinations that the settings no longer name: no lane would ever take it up."""
+    for job in desk.queue.jobs((Status.READY, Status.HELD)):
+        name = job.kind.removeprefix(DELIVER)
+        if job.kind.startswith(DELIVER) and name not in desk.destinations:
+            desk.queue.cancel(job.key, f"destination {name} is no longer in the settings")
 
 
 def _tick_until(stop: threading.Event, intake: Intake, loop: Future[None]) -> None:

@@ -6,7 +6,7 @@ locks or cleans anything.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pipeline.model import Report
 
 DELIVER: Final = "deliver"
+TRIAGE: Final = "triage"
+FAILED: Final = "failed"
 LIMIT: Final = 1000
 
 Row = dict[str, Any]
@@ -96,21 +98,31 @@ def _opened(database: Path) -> Iterator[sqlite3.Connection]:
 def _studies(connection: sqlite3.Connection) -> dict[str, Row]:
     """Return the rows of studies by Study Instance UID, each with what its latest Report says."""
     rows = connection.execute(statements("pacs_bridge", "sql/archive.sql")["studies"], {"limit": LIMIT})
-    latest = _latest_reports(connection)
-    return {row["study_instance_uid"]: _study(row, latest.get(row["study_instance_uid"])) for row in rows}
+    latest, failed = _latest_reports(connection), _failed_studies(connection)
+    return {row["study_instance_uid"]: _study(row, latest.get(row["study_instance_uid"]), failed) for row in rows}
 
 
-def _study(row: sqlite3.Row, report: sqlite3.Row | None) -> Row:
+def _failed_studies(connection: sqlite3.Connection) -> set[str]:
+    """Name the studies whose newest triage job was buried: nobody has looked at what came last."""
+    newest: dict[str, str] = {}
+    for row in _all_jobs(connection):
+        if row["kind"] == TRIAGE:
+            newest.setdefault(json.loads(row["payload"])["study_instance_uid"], row["status"])
+    return {study for study, status in newest.items() if status == Status.BURIED}
+
+
+def _study(row: sqlite3.Row, report: sqlite3.Row | None, failed: Collection[str]) -> Row:
     return {
         "study_key": row["study_key"],
         "study_instance_uid": row["study_instance_uid"],
-        "state": row["state"],
+        "state": FAILED if row["study_instance_uid"] in failed else row["state"],
         "evidence": row["evidence"],
         "priority": report["priority"] if report else None,
         "report_version": report["version"] if report else None,
         "report_status": report["status"] if report else None,
         "last_received_at": row["last_received_at"],
         "committed_at": report["committed_at"] if report else None,
+        "remarks": json.loads(report["remarks"]) if report else [],
     }
 
 
@@ -187,6 +199,9 @@ def tables(status: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, Sequence[
     for name, columns in _SHOWN.items():
         if name in status:
             yield name, columns, [tuple(_shown(column, row[column]) for column in columns) for row in status[name]]
+    studies = status.get("studies", ())
+    remarks: list[tuple[object, ...]] = [(study["study_key"], said) for study in studies for said in study["remarks"]]
+    yield "remarks", ("study_key", "remark"), remarks
 
 
 def _shown(column: str, value: object) -> object:

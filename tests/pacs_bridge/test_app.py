@@ -15,7 +15,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from pacs_bridge.app import _Submitter, _sweep, desk_of, memory_mb_of, provenance_of, serve
+from pacs_bridge.app import _give_up_lost_destinations, _Submitter, _sweep, desk_of, memory_mb_of, provenance_of, serve
 from pacs_bridge.archive import Extent
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.cli import app
@@ -27,7 +27,7 @@ from pacs_bridge.ledger import KeptObject
 from pacs_bridge.settings import Detectors, Listener, PriorityRule, Settings, SettingsError
 from pipeline.model import Priority, Provenance, Report, StudyStatus
 from scheduler.database import Database
-from scheduler.job import ROUTINE, STAT, URGENT, Job
+from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -245,3 +245,12 @@ def test_a_start_removes_objects_that_no_version_names_and_those_alone(desk: Des
 def test_a_first_start_has_nothing_to_sweep(desk: Desk) -> None:
     _sweep(desk)
     assert [] == list(desk.objects_dir.iterdir())
+
+
+def test_what_waits_for_a_destination_that_is_gone_is_given_up(desk: Desk) -> None:
+    gone = JobRequest(key="deliver:old:x", kind="deliver:old", payload={"study_instance_uid": "1.2"})
+    stays = JobRequest(key="deliver:results:x", kind="deliver:results", payload={"study_instance_uid": "1.2"})
+    for request in (gone, stays):
+        desk.queue.submit(request, now=desk.now())
+    _give_up_lost_destinations(desk)
+    assert [Status.CANCELLED, Status.READY] == [desk.queue.job(each.key).status for each in (gone, stays)]

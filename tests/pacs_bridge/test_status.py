@@ -166,3 +166,16 @@ def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service
 def test_a_conflict_is_accepted_once(service: Service) -> None:
     with pytest.raises(UnknownConflict):
         accept(service.path, 7, now=NOW)
+
+
+def test_a_study_whose_last_triage_was_given_up_is_failed(service: Service) -> None:
+    (job,) = service.queue.claim({"triage"}, NOW, 30).started
+    service.queue.bury(job, "ValueError: never again")
+    states = {study["study_instance_uid"]: study["state"] for study in read_status(service.path)["studies"]}
+    assert {BLEED: "kept", OTHER: "failed"} == states
+
+
+def test_what_was_noticed_while_pictures_were_made_is_shown(service: Service) -> None:
+    service.ledger.add_remarks(BLEED, 2, notes=["no 3D rendering"], timings_s={})
+    shown = {title: rows for title, _, rows in tables(read_status(service.path))}
+    assert [(service.key(BLEED), "no 3D rendering")] == shown["remarks"]
