@@ -51,6 +51,7 @@ TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 20.0
 JOB_LIMIT_S: Final = 1800.0
 SENDERS_PER_DESTINATION: Final = 2
+PRELOAD: Final = ("pacs_bridge.warm", "pipeline.detectors.hemorrhage", "pipeline.detectors.skull_fracture")
 WORKER_MB: Final = 300
 SLICE_BYTES: Final = 512 * 512 * 2
 VOLUME_COPIES: Final = 4
@@ -191,8 +192,10 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
     settings = desk.settings
     memory_mb = settings.workers.memory_mb or _machine_memory_mb()
     pictures_mb = memory_mb // 3
-    flags = _pool(processes(settings.workers.processes, partial(warm_up, settings.detectors.enabled)), resources)
-    pictures = _pool(processes(1, step_back), resources)
+    flags = _pool(
+        processes(settings.workers.processes, partial(warm_up, settings.detectors.enabled), preload=PRELOAD), resources
+    )
+    pictures = _pool(processes(1, step_back, preload=PRELOAD), resources)
     return (
         Lane(
             name="triage",

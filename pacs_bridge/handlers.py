@@ -23,6 +23,7 @@ from pacs_bridge.tasks import (
     TriageOutcome,
     TriageTask,
     make_pictures,
+    tidied,
     triage,
 )
 from pipeline import wire
@@ -82,7 +83,7 @@ class TriageHandler:
             return Nothing("no series is complete")
         if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
             return Nothing(f"version {latest.version} already says what these images say")
-        return Task(triage, (self._task(job, complete, latest),))
+        return Task(tidied, (triage, self._task(job, complete, latest)))
 
     def commit(self, job: Job, result: TriageOutcome, connection: Connection) -> None:
         """Keep the per-series results; publish the Report where it is news, and queue its pictures and deliveries."""
@@ -190,7 +191,7 @@ class DeriveHandler:
             objects_dir=str(self.desk.objects_dir),
             study_key=self.desk.archive.study_key(study),
         )
-        return Task(make_pictures, (task,))
+        return Task(tidied, (make_pictures, task))
 
     def commit(self, job: Job, result: DeriveOutcome, connection: Connection) -> None:
         """Add the pictures to the version and queue their deliveries; nothing if it was superseded meanwhile."""

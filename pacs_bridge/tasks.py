@@ -4,13 +4,15 @@ Every argument and result can be pickled; files are read from the archive and wr
 are hashes: what a task writes means nothing until the driver commits its outcome.
 """
 
+import ctypes
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from pydicom.dataset import Dataset
 
@@ -32,6 +34,9 @@ from pipeline.versions import changes_between, is_news
 from reconstruction.errors import NotDicom
 from reconstruction.headers import Header, read_dataset, transfer_syntax_of
 from reconstruction.render_3d import why_not
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,21 @@ class DeriveOutcome:
     objects: tuple[KeptObject, ...]
     notes: tuple[str, ...]
     timings_s: Mapping[str, float]
+
+
+def tidied(work: Callable[[T], R], task: T) -> R:
+    """Do a piece of work and give the memory it has freed back to the system: glibc keeps it for the next one."""
+    try:
+        return work(task)
+    finally:
+        give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Ask glibc for the pages it keeps free; other C libraries give them back by themselves."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def triage(task: TriageTask) -> TriageOutcome:

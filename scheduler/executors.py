@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
@@ -32,8 +32,15 @@ def threads(count: int) -> Executor:
     return ThreadPoolExecutor(max_workers=count, thread_name_prefix="ctriage-io")
 
 
-def processes(count: int, initializer: Callable[[], object] | None = None) -> "Processes":
-    """Run tasks in child processes; returns when all of them are up. Raises SchedulerError when one cannot start."""
+def processes(
+    count: int, initializer: Callable[[], object] | None = None, *, preload: Sequence[str] = ()
+) -> "Processes":
+    """Run tasks in child processes; returns when all of them are up. Raises SchedulerError when one cannot start.
+
+    ``preload`` names modules that are imported once, by the server all children are forked from: they start at once
+    and share that memory. The first call of a process decides for all of its calls.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
     return Processes(count, initializer)
 
 
@@ -55,7 +62,7 @@ class Processes(Executor):
     """
 
     def __init__(self, count: int, initializer: Callable[[], object] | None = None) -> None:
-        """Start the children by spawning, and wait for them."""
+        """Start the children, forked from a server without threads, and wait for them."""
         self._lock = threading.Lock()
         self._children = [_Child(initializer) for _ in range(count)]
         try:
@@ -91,7 +98,7 @@ class _Child:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
         self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(self._initializer,))
         self.ready = self.pool.submit(os.getpid)
 
