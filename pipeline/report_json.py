@@ -1,4 +1,4 @@
-"""What does a Report look like to a program? The JSON of ``ctriage process --json`` (DESIGN, "What others rely on")."""
+"""What does a Report look like to a program? The JSON of ``ctriage process --json``, see docs/JSON.md."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -22,8 +22,8 @@ def is_news(old: Report | None, new: Report, *, final: bool) -> bool:
     """Say whether a new version goes out: at the first time, when findings, priority or status change, or at the end.
 
     ``final`` is the end of the study's quiet period; then any difference in what was examined, and with what, goes out
-    too. The same images under the same code and settings are never news: results are named by these (DESIGN, Commit),
-    and one name must not come with other bytes.
+    too. The same images under the same code and settings are never news: results are named by these, and one name must
+    not come with other bytes.
     """
     if old is None:
         return True

@@ -1,4 +1,4 @@
-"""Programs read a Report by the keys that DESIGN promises, every key every time."""
+"""Programs read a Report by the keys that docs/JSON.md promises, every key every time."""
 
 import json
 from collections.abc import Callable
