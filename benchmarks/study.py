@@ -1,6 +1,7 @@
 """From the last slice's Success to the report in the PACS: seconds, slices a second and memory of the whole service.
 
-A head of 40 slices, straight and tilted with uneven steps, and one of 320, digital patients, go through a real `ctriage serve` and real associations on loopback.
+Heads of 40 slices, straight and tilted with uneven steps, and of 320: digital patients, through a real `ctriage serve`
+and real associations on loopback.
 """
 
 import sys
