@@ -1,5 +1,6 @@
 """How does every package keep its tables in one SQLite file: connections, transactions, statements, migrations?"""
 
+import errno
 import re
 import sqlite3
 import threading
@@ -80,6 +81,17 @@ class Database:
             opened = _Opened(self._path)
             self._opened.add(opened)
             return opened
+
+
+def is_passing(error: BaseException) -> bool:
+    """Say whether the database may work again without anybody mending code: a full disk, a lock, an I/O error."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_FULL)
+    return isinstance(error, sqlite3.OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Say whether a write failed since the disk, or what this user may have of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def statements(package: str, resource: str) -> Mapping[str, str]:

@@ -25,6 +25,10 @@ class ExecutorAway(Transient):
     """The executor did not take the task, or lost it: no fault of the job, which is tried again without end."""
 
 
+class Broke(Transient):
+    """The task took its process down or overran its time limit: passing trouble of the machine, or its own doing."""
+
+
 class LeaseLost(SchedulerError):
     """This attempt no longer owns its job; nothing was changed, and its result must be thrown away."""
 

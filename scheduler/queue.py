@@ -48,8 +48,8 @@ class Queue(Protocol):
     def finish(self, job: Job) -> None:
         """End the job as done."""
 
-    def retry(self, job: Job, at: datetime, reason: str) -> None:
-        """Make the job ready again from `at` on; the attempt stays counted."""
+    def retry(self, job: Job, at: datetime, reason: str, *, given_back: int = 0) -> None:
+        """Make the job ready again from `at` on; the attempt stays counted, and that many more are allowed."""
 
     def bury(self, job: Job, reason: str) -> None:
         """End the job as failed; only a person brings it back."""
@@ -61,8 +61,8 @@ class Queue(Protocol):
 class QueueDesk(Protocol):
     """The queue as people see it. Raises UnknownJob, and NotAllowed where the job's status has no such transition."""
 
-    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int = 1000) -> Sequence[Job]:
-        """List jobs, the newest first."""
+    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int | None = None) -> Sequence[Job]:
+        """List jobs, the newest first; all of them where no limit is given."""
 
     def job(self, key: str) -> Job:
         """Look one job up."""

@@ -55,9 +55,9 @@ class SqliteQueue:
         """See Queue."""
         self._settle(job, Event.FINISH)
 
-    def retry(self, job: Job, at: datetime, reason: str) -> None:
+    def retry(self, job: Job, at: datetime, reason: str, *, given_back: int = 0) -> None:
         """See Queue."""
-        self._settle(job, Event.RETRY, next_at=at, reason=reason)
+        self._settle(replace(job, max_attempts=job.max_attempts + given_back), Event.RETRY, next_at=at, reason=reason)
 
     def bury(self, job: Job, reason: str) -> None:
         """See Queue."""
@@ -70,9 +70,9 @@ class SqliteQueue:
             connection.execute(self._sql["recover"], {"status": ready, "now": _text(now)})
             connection.execute(self._sql["recover_exhausted"], {"now": _text(now)})
 
-    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int = 1000) -> Sequence[Job]:
+    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int | None = None) -> Sequence[Job]:
         """See QueueDesk."""
-        where = {"statuses": json.dumps(sorted(statuses)), "limit": limit}
+        where = {"statuses": json.dumps(sorted(statuses)), "limit": -1 if limit is None else limit}
         with self._database.read() as connection:
             return [_job(row) for row in connection.execute(self._sql["jobs"], where)]
 
@@ -132,6 +132,7 @@ class SqliteQueue:
         change = {
             "key": job.key,
             "attempt": job.attempt,
+            "max_attempts": job.max_attempts,
             "status": after(Status.RUNNING, event),
             "next_at": _text(next_at),
             "lease_until": _text(lease_until),

@@ -66,10 +66,13 @@ class MemoryQueue:
         with self._lock:
             self._settle(replace(self._owned(job), lease_until=None, reason=None), Event.FINISH)
 
-    def retry(self, job: Job, at: datetime, reason: str) -> None:
+    def retry(self, job: Job, at: datetime, reason: str, *, given_back: int = 0) -> None:
         """See Queue."""
         with self._lock:
-            self._settle(replace(self._owned(job), lease_until=None, next_at=at, reason=reason), Event.RETRY)
+            owned = self._owned(job)
+            allowed = owned.max_attempts + given_back
+            again = replace(owned, lease_until=None, next_at=at, reason=reason, max_attempts=allowed)
+            self._settle(again, Event.RETRY)
 
     def bury(self, job: Job, reason: str) -> None:
         """See Queue."""
@@ -85,7 +88,7 @@ class MemoryQueue:
                 else:
                     self._settle(replace(job, lease_until=None, next_at=now), Event.EXPIRE)
 
-    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int = 1000) -> Sequence[Job]:
+    def jobs(self, statuses: Collection[Status] = tuple(Status), *, limit: int | None = None) -> Sequence[Job]:
         """See QueueDesk."""
         with self._lock:
             found = sorted((job for job in self._jobs.values() if job.status in statuses), key=lambda job: job.key)
@@ -267,6 +270,13 @@ class QueueContract(ABC):
         assert queue.job("a").reason == "the peer is away"
         assert queue.claim(["k"], _later(59), 30).started == ()
         assert queue.claim(["k"], _later(60), 30).started[0].attempt == 2
+
+    def test_an_attempt_that_is_given_back_is_allowed_once_more(self, queue: WholeQueue) -> None:
+        queue.submit(JobRequest(key="a", kind="k", max_attempts=1), now=NOON)
+        for number in range(1, 6):
+            (job,) = queue.claim(["k"], NOON, 30).started
+            assert (number, number) == (job.attempt, job.max_attempts)
+            queue.retry(job, NOON, "the disk is full", given_back=1)
 
     def test_a_job_that_kills_its_worker_every_time_is_buried(self, queue: WholeQueue) -> None:
         queue.submit(JobRequest(key="a", kind="k", max_attempts=2), now=NOON)

@@ -6,10 +6,12 @@ end and the jobs that follow from it are one transaction, in which the attempt's
 
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -17,8 +19,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import structlog
 
 from scheduler.admission import Machine, admit
-from scheduler.database import Database
-from scheduler.errors import ExecutorAway, LeaseLost, Permanent, SchedulerError, Transient
+from scheduler.database import Database, is_passing, lacks_room
+from scheduler.errors import Broke, ExecutorAway, LeaseLost, Permanent, SchedulerError, Transient
 from scheduler.executors import Kills
 from scheduler.job import Job
 from scheduler.queue import Claims, Queue
@@ -64,7 +66,9 @@ class Handler(Protocol[R]):
 class Lane:
     """Kinds of job that share an executor and what they may use of the machine.
 
-    A task that runs longer than `limit_s` is killed, where the executor can, and the attempt has failed.
+    A task that runs longer than `limit_s` is killed, where the executor can, and the attempt has failed. A failure that
+    is the job's own doing (its process died, or it raised what is not Transient) is final from attempt `give_up_at` on,
+    where there is one: so that interruptions may be outlived many times, and a defect is told soon.
     """
 
     name: str
@@ -72,16 +76,18 @@ class Lane:
     machine: Machine
     handlers: Mapping[str, Handler[Any]]
     limit_s: float | None = None
+    give_up_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often the worker looks, how long a lease lasts, and how long a failed job waits."""
+    """How often the worker looks, how long a lease lasts, and how long a failed job, or a failed database, waits."""
 
     poll_s: float = 0.5
     lease_s: float = 30.0
     first_retry_s: float = 2.0
     longest_retry_s: float = 600.0
+    longest_away_s: float = 10.0
 
     def retry_s(self, attempt: int, random: Random) -> float:
         """Double the wait with each attempt up to the longest, then take between half of it and all."""
@@ -111,6 +117,8 @@ class Worker:
         self._pace = pace or Pace()
         self._in_flight: dict[_Token, _Running] = {}
         self._ended: SimpleQueue[_Token] = SimpleQueue()
+        self._owed: deque[Callable[[], None]] = deque()
+        self._is_away = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._abandoning = threading.Event()
@@ -121,8 +129,8 @@ class Worker:
     def start(self) -> Future[None]:
         """Recover what an earlier driver left running, then work on a thread of its own.
 
-        The future ends with the loop; it holds the exception when the loop could not go on (a full disk, a damaged
-        database), and then the process should end, for nothing is worked on any more.
+        The future ends with the loop; it holds the exception when the loop could not go on (a damaged database), and
+        then the process should end, for nothing is worked on any more. A full disk is waited out.
         """
         self._queue.recover(self._now())
         self._loop = self._thread.submit(self._run)
@@ -135,7 +143,7 @@ class Worker:
     def stop(self, timeout_s: float) -> bool:
         """Claim nothing more, wait for what runs, and say whether all of it ended in time.
 
-        What did not end stays claimed, and the next driver tries it again.
+        What did not end is ready for the next driver, its attempt given back.
         """
         self._stopping.set()
         self._wake.set()
@@ -147,34 +155,66 @@ class Worker:
             self._wake.set()
         finally:
             self._thread.shutdown()
-        return not self._in_flight
+        return self._given_back()
 
     def step(self) -> int:
-        """Do all that can be done now without waiting; returns how many jobs were started or settled."""
+        """Do all that can be done now without waiting; returns how many jobs were started or settled.
+
+        While the database takes nothing (a full disk), what it could not be told is kept and tried first at each step.
+        """
+        if not self._pay_off():
+            return 0
         settled = self._settle_ended()
         self._look_after_running()
         started = 0 if self._stopping.is_set() else sum(self._claim(lane) for lane in self._lanes)
         return settled + started
 
     def _run(self) -> None:
+        away_s = self._pace.poll_s
         while not self._abandoning.is_set():
             self._wake.clear()
             moved = self.step()
             if self._stopping.is_set() and not self._in_flight:
                 return
+            away_s = min(away_s * 2, self._pace.longest_away_s) if self._owed else self._pace.poll_s
             if not moved:
-                self._wake.wait(self._pace.poll_s)
+                self._wake.wait(away_s)
+
+    def _pay_off(self) -> bool:
+        """Do what the database did not take before, in order; say whether nothing is owed any more."""
+        for _ in range(len(self._owed)):
+            self._owed.popleft()()
+        if self._is_away and not self._owed:
+            self._is_away = False
+            self._log.info("database takes writes again")
+        return not self._owed
+
+    def _owe(self, action: Callable[[], None], error: Exception) -> None:
+        if not self._is_away:
+            self._is_away = True
+            self._log.error("database takes nothing: waiting", reason=str(error))
+        self._owed.append(action)
+
+    def _given_back(self) -> bool:
+        """Give back the attempts that are stopped with this driver; say whether there were none."""
+        left = list(self._in_flight.values())
+        for running in left:
+            self._guard(
+                partial(self._queue.retry, running.job, self._now(), "the service was stopped", given_back=1),
+                otherwise=_reraise,
+            )
+        return not left
 
     def _claim(self, lane: Lane) -> int:
-        claimed: list[Claims] = []
+        if self._owed:
+            return 0
+        taken: list[int] = []
         self._guard(
-            lambda: claimed.append(self._claim_and_tell(lane)),
+            lambda: taken.append(self._take_up(lane, self._claim_and_tell(lane))),
             # A handler that cannot show a failure must not keep the lane from working.
-            otherwise=lambda _: claimed.append(self._claims(lane)),
+            otherwise=lambda _: taken.append(self._take_up(lane, self._claims(lane))),
         )
-        for claims in claimed:
-            self._take_up(lane, claims)
-        return sum(len(claims.started) for claims in claimed)
+        return sum(taken)
 
     def _claims(self, lane: Lane) -> Claims:
         now = self._now()
@@ -192,11 +232,12 @@ class Worker:
                 lane.handlers[job.kind].failed(job, str(job.reason), connection)
         return claims
 
-    def _take_up(self, lane: Lane, claims: Claims) -> None:
+    def _take_up(self, lane: Lane, claims: Claims) -> int:
         for job in claims.buried:
             self._log.error("job buried", job=job.key, kind=job.kind, attempt=job.attempt, reason=job.reason)
         for job in claims.started:
             self._start(lane, job)
+        return len(claims.started)
 
     def _start(self, lane: Lane, job: Job) -> None:
         self._guard(lambda: self._submit(lane, job), otherwise=lambda error: self._fail(lane, job, error))
@@ -240,17 +281,26 @@ class Worker:
 
     def _fail(self, lane: Lane, job: Job, error: Exception) -> None:
         reason = _reason(error)
-        is_last = job.is_exhausted and not isinstance(error, ExecutorAway)
-        if isinstance(error, Permanent) or is_last:
+        if self._is_no_fault_of_its(error):
+            self._try_again(job, reason, given_back=1)
+        elif _is_final(lane, job, error):
             self._guard(
                 lambda: self._bury(lane, job, reason),
                 otherwise=lambda other: self._queue.bury(job, f"{reason}; and it could not be shown: {_reason(other)}"),
             )
             self._log.error("job buried", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
         else:
-            at = self._now() + timedelta(seconds=self._pace.retry_s(job.attempt, self._random))
-            self._guard(lambda: self._queue.retry(job, at, reason), otherwise=_reraise)
-            self._log.warning("job will be tried again", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
+            self._try_again(job, reason, given_back=0)
+
+    def _is_no_fault_of_its(self, error: Exception) -> bool:
+        """Say whether the attempt is not to count; a whole service that is told to stop takes its processes along."""
+        stopped = isinstance(error, Broke) and self._stopping.is_set()
+        return stopped or isinstance(error, ExecutorAway) or lacks_room(error)
+
+    def _try_again(self, job: Job, reason: str, *, given_back: int) -> None:
+        at = self._now() + timedelta(seconds=self._pace.retry_s(job.attempt, self._random))
+        self._guard(lambda: self._queue.retry(job, at, reason, given_back=given_back), otherwise=_reraise)
+        self._log.warning("job will be tried again", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
 
     def _bury(self, lane: Lane, job: Job, reason: str) -> None:
         with self._database.transaction() as connection:
@@ -273,7 +323,7 @@ class Worker:
         running = self._in_flight[token]
         if now - running.extended_at >= timedelta(seconds=self._pace.lease_s / 3):
             until = now + timedelta(seconds=self._pace.lease_s)
-            self._guard(lambda: self._queue.extend(running.job, until), otherwise=_reraise)
+            self._guard(partial(self._queue.extend, running.job, until), otherwise=_reraise)
             self._in_flight[token] = replace(running, extended_at=now)
 
     def _guard(self, action: Callable[[], None], *, otherwise: Callable[[Exception], None]) -> None:
@@ -282,7 +332,10 @@ class Worker:
         except LeaseLost as lost:
             self._log.warning("lease lost", job=lost.key, attempt=lost.attempt)
         except Exception as error:  # noqa: BLE001 - the one place: whatever a job raises becomes its outcome
-            otherwise(error)
+            if is_passing(error):
+                self._owe(lambda: self._guard(action, otherwise=otherwise), error)
+            else:
+                otherwise(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,13 +366,20 @@ def _result(running: _Running) -> object:
     if error is None:
         return running.future.result()
     if running.is_killed:
-        raise Transient(f"it was stopped after its time limit of {running.lane.limit_s:g} s")
+        raise Broke(f"it was stopped after its time limit of {running.lane.limit_s:g} s")
     if isinstance(error, BrokenExecutor):
-        raise Transient("the process that ran it died")
+        raise Broke("the process that ran it died")
     if isinstance(error, Exception):
         raise error
     # SystemExit from a task must not end the driver.
     raise SchedulerError(f"the task raised {type(error).__name__}: {error}")
+
+
+def _is_final(lane: Lane, job: Job, error: Exception) -> bool:
+    if isinstance(error, Permanent) or job.is_exhausted:
+        return True
+    is_its_own_doing = isinstance(error, Broke) or not isinstance(error, Transient)
+    return is_its_own_doing and lane.give_up_at is not None and job.attempt >= lane.give_up_at
 
 
 def _reason(error: Exception) -> str:

@@ -37,7 +37,7 @@ returning *
 
 -- name: settle
 update jobs set status = :status, next_at = coalesce(:next_at, next_at), lease_until = :lease_until,
-  reason = iif(:status = 'running', reason, :reason)
+  max_attempts = :max_attempts, reason = iif(:status = 'running', reason, :reason)
 where key = :key and attempt = :attempt and status = 'running'
 returning key
 

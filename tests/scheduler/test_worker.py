@@ -1,5 +1,6 @@
 """The driver publishes each job once, tries again what may succeed, buries what cannot, and recovers from a crash."""
 
+import errno
 import operator
 import os
 import signal
@@ -9,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
+import structlog
 
 from scheduler.admission import Machine
 from scheduler.database import Database
-from scheduler.errors import Permanent, Transient
+from scheduler.errors import Broke, Permanent, Transient
 from scheduler.executors import inline, processes, threads
 from scheduler.job import Job, JobRequest, Status
 from scheduler.sqlite_queue import SqliteQueue
@@ -85,8 +88,8 @@ class Recorder:
 class House:
     """A database, a queue, one handler and the workers made over them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(folder / "house.db")
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
+        self.database = database or Database(folder / "house.db")
         self.queue = SqliteQueue(self.database)
         self.clock = Clock()
         self.handler = Recorder()
@@ -94,10 +97,21 @@ class House:
             connection.execute("create table outcome (key text, result text)")
 
     def worker(
-        self, executor: Executor, *, limit_s: float | None = None, now: Callable[[], datetime] | None = None
+        self,
+        executor: Executor,
+        *,
+        limit_s: float | None = None,
+        now: Callable[[], datetime] | None = None,
+        give_up_at: int | None = None,
     ) -> Worker:
-        machine = Machine(memory_mb=1000, slots=2)
-        lane = Lane(name="cpu", executor=executor, machine=machine, handlers={"k": self.handler}, limit_s=limit_s)
+        lane = Lane(
+            name="cpu",
+            executor=executor,
+            machine=Machine(memory_mb=1000, slots=2),
+            handlers={"k": self.handler},
+            limit_s=limit_s,
+            give_up_at=give_up_at,
+        )
         return Worker(
             database=self.database,
             queue=self.queue,
@@ -304,7 +318,112 @@ def test_a_worker_that_cannot_wait_leaves_the_job_to_the_next_driver(house: Hous
         assert entered.wait(DEADLINE_S)
         assert not worker.stop(timeout_s=0.01)
         gate.set()
-    assert (house.status("a"), house.outcomes()) == (Status.RUNNING, [])
+    assert (house.status("a"), house.outcomes()) == (Status.READY, [])
+
+
+def test_any_number_of_orderly_stops_uses_up_no_attempt(house: House) -> None:
+    house.submit("a", Task(operator.add, (2, 3)), max_attempts=1)
+    quick, gate = house.handler.tasks["a"], threading.Event()
+    for _ in range(4):
+        entered = threading.Event()
+        house.handler.tasks["a"] = Task(enter, (entered, gate))
+        with threads(1) as executor:
+            worker = house.worker(executor)
+            worker.start()
+            assert entered.wait(DEADLINE_S)
+            assert not worker.stop(timeout_s=0.01)
+            gate.set()
+        gate.clear()
+    house.handler.tasks["a"] = quick
+    run_out(house.worker(inline()))
+    assert (house.status("a"), house.outcomes()) == (Status.DONE, [("a", "5")])
+
+
+@pytest.mark.parametrize("interruptions", range(1, 10))
+def test_a_job_outlives_interruptions_up_to_its_attempts(house: House, interruptions: int) -> None:
+    house.submit("a", Task(operator.add, (2, 3)), max_attempts=10)
+    for _ in range(interruptions):
+        house.queue.claim(["k"], house.clock(), 30)
+        house.queue.recover(house.clock())
+    run_out(house.worker(inline(), give_up_at=3))
+    assert house.status("a") is Status.DONE
+
+
+@pytest.mark.parametrize("error", [ValueError("odd slices"), Broke("the process that ran it died")])
+def test_a_jobs_own_doing_is_final_sooner_than_an_interruption(house: House, error: Exception) -> None:
+    house.submit("a", Task(fail, (error,)), max_attempts=10)
+    for _ in range(9):
+        run_out(house.worker(inline(), give_up_at=3))
+        house.clock.passes(600)
+    assert (house.status("a"), house.queue.job("a").attempt) == (Status.BURIED, 3)
+
+
+# ---- a full disk ----------------------------------------------------------------------------------------------------
+
+
+class FullDisk(Database):
+    """A database that takes nothing while `is_full`."""
+
+    is_full = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Refuse as SQLite does."""
+        if self.is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        with super().transaction() as connection:
+            yield connection
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[tuple[House, FullDisk]]:
+    disk = FullDisk(tmp_path / "house.db")
+    house = House(tmp_path, disk)
+    yield house, disk
+    disk.close()
+
+
+def test_what_ended_while_the_disk_was_full_is_published_once_there_is_room(full: tuple[House, FullDisk]) -> None:
+    house, disk = full
+    house.submit("a", Task(setattr, (disk, "is_full", True)))
+    house.submit("b", Task(fail, (ValueError("odd slices"),)))
+    worker = house.worker(inline())
+    with structlog.testing.capture_logs() as said:
+        for _ in range(5):
+            run_out(worker)
+            house.clock.passes(60)
+        assert (house.status("a"), house.status("b")) == (Status.RUNNING, Status.RUNNING)
+        disk.is_full = False
+        run_out(worker)
+    assert (house.status("a"), house.status("b")) == (Status.DONE, Status.READY)
+    assert ([("a", "None")], 1) == (house.outcomes(), house.queue.job("a").attempt)
+    told = [each["event"] for each in said if each["event"].startswith("database")]
+    assert ["database takes nothing: waiting", "database takes writes again"] == told
+
+
+def test_the_loop_waits_for_room_and_goes_on(full: tuple[House, FullDisk]) -> None:
+    house, disk = full
+    house.submit("a", Task(operator.add, (2, 3)))
+    worker = house.worker(inline())
+    disk.is_full = True
+    loop = worker._thread.submit(worker._run)
+    wait_until(lambda: worker._is_away)
+    assert not loop.done()
+    disk.is_full = False
+    wait_until(lambda: house.status("a") is Status.DONE)
+    assert worker.stop(DEADLINE_S)
+
+
+def test_a_full_disk_under_a_task_uses_up_no_attempt(house: House) -> None:
+    house.submit("a", Task(fail, (OSError(errno.ENOSPC, "No space left on device"),)), max_attempts=1)
+    worker = house.worker(inline())
+    for _ in range(5):
+        run_out(worker)
+        assert house.status("a") is Status.READY
+        house.clock.passes(600)
+    house.handler.tasks["a"] = Task(operator.add, (2, 3))
+    run_out(worker)
+    assert house.outcomes() == [("a", "5")]
 
 
 def test_a_loop_that_cannot_go_on_says_so(house: House) -> None:
