@@ -19,9 +19,7 @@ THICKEST_MM = 6.0
 NOISIEST_HU = 18.0
 SMALLEST_HEAD_ML = 300.0
 
-VOLUME = Code(scheme="SCT", value="118565006", meaning="Volume")
 MEAN_HU = Code(scheme="DCM", value="112031", meaning="Attenuation Coefficient")
-MILLILITRE = Code(scheme="UCUM", value="ml", meaning="milliliter")
 HOUNSFIELD = Code(scheme="UCUM", value="[hnsf'U]", meaning="Hounsfield unit")
 
 
@@ -126,8 +124,5 @@ def _finding(candidate: Candidate, measured: Measured, probability: float) -> Fi
         volume_ml=measured.volume_ml,
         centroid_lps_mm=measured.centroid_lps_mm,
         detector="hemorrhage",
-        measurements=(
-            Measurement(name=VOLUME, value=measured.volume_ml, unit=MILLILITRE),
-            Measurement(name=MEAN_HU, value=measured.mean_hu, unit=HOUNSFIELD),
-        ),
+        measurements=(Measurement(name=MEAN_HU, value=measured.mean_hu, unit=HOUNSFIELD),),
     )

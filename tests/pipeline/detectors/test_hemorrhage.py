@@ -43,7 +43,7 @@ def test_a_bleed_in_a_plain_head_is_found_with_its_volume(volume_ml: float) -> N
     (bleed,) = found_in(plain_head(bleed_ml=volume_ml))
     assert bleed.volume_ml == pytest.approx(volume_ml, rel=0.15)
     assert bleed.probability > 0.8
-    assert {m.name.meaning: m.unit.value for m in bleed.measurements}["Volume"] == "ml"
+    assert {"Attenuation Coefficient": "[hnsf'U]"} == {m.name.meaning: m.unit.value for m in bleed.measurements}
 
 
 def test_a_layer_of_blood_along_the_bone_is_found_as_extra_axial() -> None:
