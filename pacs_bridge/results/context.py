@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pacs_bridge.results.errors import NaiveInstant
 from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.results.texts import Language
+from pacs_bridge.results.tolerant import value_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Context:
 
 def wall_clock(committed_at: datetime, source: Dataset) -> datetime:
     """Return the commit's instant on the clock that the source's own dates and times were read from."""
-    offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
+    offset = str(value_of(source, "TimezoneOffsetFromUTC") or "").strip()
     if len(offset) != 5 or offset[0] not in "+-" or not offset[1:].isdigit():
         return committed_at
     minutes = int(offset[1:3]) * 60 + int(offset[3:])

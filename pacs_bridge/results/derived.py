@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from pydicom import config, dcmread, dcmwrite
-from pydicom.dataelem import DataElement
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
@@ -22,18 +21,13 @@ from pacs_bridge.results.part10 import (
     series_uid_of,
     uid_of,
 )
-from pacs_bridge.results.sources import copy_lossy_history
+from pacs_bridge.results.sources import ACQUISITION, can_be_referred_to, copy_attribute, copy_lossy_history
 from pacs_bridge.results.texts import say
 from pipeline.model import ExaminedStack, Report, ResultObject
 from reconstruction.planes import Planes
 
 # PS3.16 CID 7203
 _DERIVATIONS = {"mpr": ("113072", "Multiplanar reformatting"), "mip": ("113078", "Maximum intensity projection")}
-_ACQUISITION = (
-    "KVP", "AcquisitionNumber", "PatientPosition", "BodyPartExamined", "ContrastBolusAgent", "ConvolutionKernel",
-    "PositionReferenceIndicator", "AcquisitionDate", "AcquisitionTime", "WindowCenter", "WindowWidth", "ProtocolName",
-    "Laterality",
-)  # fmt: skip
 _TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
 
 
@@ -67,7 +61,7 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared.SeriesDescription = _description(context, planes)
     shared.ImageComments = say("disclaimer", context.language)
     shared.BurnedInAnnotation = "NO"
-    shared.FrameOfReferenceUID = frame_of_reference_uid(sources[0])
+    shared.FrameOfReferenceUID = frame_of_reference_uid(reformat.stack)
     _copy_acquisition(sources[0], shared)
     copy_lossy_history(sources, shared)
     _describe_pixels(planes, shared)
@@ -75,7 +69,7 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared.DerivationDescription = say(f"derivation.{planes.kind}", context.language)
     value, meaning = _DERIVATIONS[planes.kind]
     shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
-    shared.SourceImageSequence = [reference(header) for header in sources]
+    shared.SourceImageSequence = [reference(header) for header in sources if can_be_referred_to(header)]
     dress(shared, context, report)
     return _read_back(shared)
 
@@ -87,10 +81,11 @@ def _description(context: Context, planes: Planes) -> str:
 
 
 def _copy_acquisition(source: Dataset, target: Dataset) -> None:
-    for keyword in _ACQUISITION:
-        if keyword in source:
-            element = source[keyword]
-            target[keyword] = DataElement(element.tag, element.VR, element.value, validation_mode=config.IGNORE)
+    for keyword in ACQUISITION:
+        copy_attribute(source, target, keyword)
+    if "WindowCenter" not in target or "WindowWidth" not in target:
+        for keyword in ("WindowCenter", "WindowWidth"):  # one says nothing without the other
+            target.pop(keyword, None)
     for keyword in _TYPE_2:
         if keyword not in target:
             setattr(target, keyword, None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from pipeline.model import Provenance
+from pipeline.model import ExaminedStack, Provenance
 
 MANUFACTURER = "ctriage"
 MODEL_NAME = "ctriage"
@@ -43,10 +43,14 @@ def tracking_uid(study_instance_uid: str, digest: str, detector: str, index: int
     return named_uid("tracking", study_instance_uid, digest, detector, str(index))
 
 
-def frame_of_reference_uid(header: Dataset) -> str:
-    """Return the source's frame of reference, or the one its series stands for where it names none."""
-    named = str(header.get("FrameOfReferenceUID") or "")
-    return named or named_uid("frame of reference", str(header.SeriesInstanceUID))
+def stated_frame_of_reference_uid(stack: ExaminedStack) -> str | None:
+    """Return the frame of reference that a stack is taken to state; headers may each name one that none shares."""
+    return stack.geometry.frame_of_reference_uid if stack.geometry is not None else None
+
+
+def frame_of_reference_uid(stack: ExaminedStack) -> str:
+    """Return a stack's frame of reference, or the one its series stands for where it states none."""
+    return stated_frame_of_reference_uid(stack) or named_uid("frame of reference", stack.series_instance_uid)
 
 
 def is_ours(header: Dataset) -> bool:

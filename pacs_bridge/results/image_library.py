@@ -16,7 +16,9 @@ def image_library(sources: SourceHeaders, report: Report) -> list[Dataset]:
     slow. Empty where nothing was read.
     """
     stacks = [stack.instances for stack in report.examined if stack.analysed and stack.instances]
-    groups = [_container("126200", "Image Library Group", [_image(h) for h in sources.of(each)]) for each in stacks]
+    groups = [
+        _container("126200", "Image Library Group", [_image(h) for h in sources.referable(each)]) for each in stacks
+    ]
     return [_container("111028", "Image Library", groups)] if groups else []
 
 

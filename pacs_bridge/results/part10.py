@@ -13,18 +13,14 @@ from pacs_bridge.results.identifiers import (
     IMPLEMENTATION_VERSION_NAME,
     MANUFACTURER,
     MODEL_NAME,
-    frame_of_reference_uid,
     result_uid,
 )
-from pacs_bridge.results.sources import copy_patient_and_study, settle_character_set
+from pacs_bridge.results.sources import IMAGE, copy_patient_and_study, settle_character_set
+from pacs_bridge.results.tolerant import value_of
 from pipeline.model import ObjectKind, Report, ResultObject
 
 SERIES_NUMBERS = {"sr": 9001, "key_objects": 9003, "seg": 9010, "planes": 9100, "captures": 9300}
 _EQUIPMENT = ("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber")
-_IMAGE = (
-    "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
-    "PositionReferenceIndicator",
-)  # fmt: skip
 
 
 def uid_of(report: Report, kind: str, index: int) -> str:
@@ -60,15 +56,16 @@ def name_of(header: Dataset) -> Dataset:
     return name
 
 
-def stand_in_image(header: Dataset) -> Dataset:
-    """Return a stand-in that also holds the image's plane; a missing frame of reference is derived."""
+def stand_in_image(header: Dataset, frame_of_reference_uid: str) -> Dataset:
+    """Return a stand-in that also holds the image's plane, in its stack's frame of reference."""
     stub = stand_in(header)
-    for keyword in _IMAGE:
-        if header.get(keyword) is not None:
-            setattr(stub, keyword, header[keyword].value)
-    if "SliceThickness" not in stub:
+    for keyword in IMAGE:
+        value = value_of(header, keyword)
+        if value is not None:
+            setattr(stub, keyword, value)
+    if not isinstance(stub.get("SliceThickness"), float):
         stub.SliceThickness = None  # highdicom reads it without asking
-    stub.FrameOfReferenceUID = frame_of_reference_uid(header)
+    stub.FrameOfReferenceUID = frame_of_reference_uid
     return stub
 
 
@@ -76,6 +73,8 @@ def dress(dataset: Dataset, context: Context, report: Report) -> None:
     """Give an object its patient, study, equipment, dates and character set, replacing what a library put there."""
     source = context.sources.speaker(report)
     copy_patient_and_study(source, dataset)
+    if not dataset.get("StudyInstanceUID"):
+        dataset.StudyInstanceUID = report.study_instance_uid
     now = wall_clock(context.committed_at, source)
     for date in ("InstanceCreationDate", "ContentDate", "SeriesDate"):
         setattr(dataset, date, f"{now:%Y%m%d}")
@@ -91,12 +90,12 @@ def dress(dataset: Dataset, context: Context, report: Report) -> None:
 
 def _name_scanner(dataset: Dataset, source: Dataset) -> None:
     dataset.pop("ContributingEquipmentSequence", None)
-    if not str(source.get("Manufacturer") or "").strip():
+    if not str(value_of(source, "Manufacturer") or "").strip():
         return
     scanner = Dataset()
     for keyword in _EQUIPMENT:
-        if source.get(keyword):
-            setattr(scanner, keyword, source[keyword].value)
+        if value := value_of(source, keyword):
+            setattr(scanner, keyword, value)
     scanner.PurposeOfReferenceCodeSequence = [coded("109101", "DCM", "Acquisition Equipment")]
     dataset.ContributingEquipmentSequence = [scanner]
 

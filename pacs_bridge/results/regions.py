@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.identifiers import tracking_uid
+from pacs_bridge.results.sources import can_be_referred_to
+from pacs_bridge.results.tolerant import value_of
 from pipeline.model import ExaminedStack, Finding, Report
 
 
@@ -17,7 +19,8 @@ from pipeline.model import ExaminedStack, Finding, Report
 class Placed:
     """A finding with its names and places.
 
-    ``slices`` are the headers of its stack in slice order, empty where the Report does not say which stack.
+    ``slices`` are the headers of its stack in slice order, empty where the Report does not say which stack
+    or a slice lacks a name by which to refer to it.
     ``segmentation`` (index of the SEG object, from 1) and ``segment`` are None where the region does not lie on
     these slices. ``key_slice`` indexes ``slices``.
     """
@@ -41,7 +44,7 @@ def place(context: Context, report: Report) -> tuple[Placed, ...]:
     for finding in report.findings:
         per_detector[finding.detector] += 1
         stack = _stack_of(finding, report)
-        slices = context.sources.of(stack.instances) if stack else []
+        slices = _slices(context, stack)
         fits = _lies_on(finding, slices)
         where = objects.setdefault((finding.series_instance_uid, finding.stack), len(objects) + 1) if fits else None
         if where:
@@ -66,6 +69,11 @@ def _stack_of(finding: Finding, report: Report) -> ExaminedStack | None:
     return next((stack for stack in report.examined if (stack.series_instance_uid, stack.stack) == key), None)
 
 
+def _slices(context: Context, stack: ExaminedStack | None) -> list[Dataset]:
+    slices = context.sources.of(stack.instances) if stack else []
+    return slices if all(can_be_referred_to(header) for header in slices) else []
+
+
 def _tracking_uid(report: Report, finding: Finding, index: int) -> str:
     return tracking_uid(report.study_instance_uid, report.study_digest, finding.detector, index)
 
@@ -73,7 +81,7 @@ def _tracking_uid(report: Report, finding: Finding, index: int) -> str:
 def _lies_on(finding: Finding, slices: Sequence[Dataset]) -> bool:
     if not slices or not finding.region.bits.any():
         return False
-    frame = (slices[0].get("Rows"), slices[0].get("Columns"))
+    frame = (value_of(slices[0], "Rows"), value_of(slices[0], "Columns"))
     return (len(slices), *frame) == finding.region.geometry.shape
 
 

@@ -52,7 +52,7 @@ def build_captures(context: Context, report: Report, captures: Sequence[Capture]
 
 
 def _image(context: Context, report: Report, capture: Capture, index: int) -> ResultObject:
-    sources = context.sources.of(capture.stack.instances) if capture.stack else context.sources.evidence(report)
+    sources = _sources(context, report, capture)
     image = Dataset()
     image.SOPClassUID = SecondaryCaptureImageStorage
     image.SOPInstanceUID = uid_of(report, capture.kind, index)
@@ -73,6 +73,12 @@ def _image(context: Context, report: Report, capture: Capture, index: int) -> Re
     dress(image, context, report)
     _date(image, context, report)
     return finished(image, capture.kind, index)
+
+
+def _sources(context: Context, report: Report, capture: Capture) -> list[Dataset]:
+    if capture.stack is None:
+        return context.sources.evidence(report)
+    return context.sources.referable(capture.stack.instances)
 
 
 def _name_source(image: Dataset, capture: Capture, sources: Sequence[Dataset]) -> None:

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results import codes
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.identifiers import MANUFACTURER
+from pacs_bridge.results.identifiers import MANUFACTURER, frame_of_reference_uid
 from pacs_bridge.results.part10 import (
     SERIES_NUMBERS,
     dress,
@@ -25,10 +25,9 @@ from pacs_bridge.results.texts import say
 from pipeline.model import Report, ResultObject
 
 
-def build_segmentations(context: Context, report: Report, findings: Sequence[Placed]) -> list[ResultObject]:
-    """Build one binary SEG for each stack that has findings on its slices, one segment for each finding."""
-    numbers = sorted({f.segmentation for f in findings if f.segmentation is not None})
-    return [_segmentation(context, report, [f for f in findings if f.segmentation == n], n) for n in numbers]
+def segmentation_numbers(findings: Sequence[Placed]) -> list[int]:
+    """Return the numbers of the SEG objects: one for each stack that has findings on its slices."""
+    return sorted({placed.segmentation for placed in findings if placed.segmentation is not None})
 
 
 def segmentation_uid(report: Report, number: int) -> str:
@@ -36,12 +35,15 @@ def segmentation_uid(report: Report, number: int) -> str:
     return uid_of(report, "seg", number)
 
 
-def _segmentation(context: Context, report: Report, findings: Sequence[Placed], number: int) -> ResultObject:
-    slices = findings[0].slices
+def build_segmentation(context: Context, report: Report, findings: Sequence[Placed], number: int) -> ResultObject:
+    """Build the binary SEG with this number, one segment for each of its findings."""
+    findings = [placed for placed in findings if placed.segmentation == number]
+    stack, slices = findings[0].stack, findings[0].slices
+    assert stack is not None
     used = sorted({k for placed in findings for k in slice_indices(placed.finding)})
     sources = [slices[k] for k in used]
     segmentation: Dataset = hd.seg.Segmentation(
-        source_images=[stand_in_image(header) for header in sources],
+        source_images=[stand_in_image(header, frame_of_reference_uid(stack)) for header in sources],
         pixel_array=_pixels(findings, used),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(placed, report) for placed in findings],

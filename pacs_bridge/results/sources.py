@@ -10,6 +10,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from pacs_bridge.results.errors import MissingHeaders
+from pacs_bridge.results.tolerant import badly_written, element_of, value_of
 from pipeline.model import ExaminedStack, Report, Role
 
 # Type 2 attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, empty where unknown
@@ -27,6 +28,18 @@ _WHERE_PRESENT = (
     "SmokingStatus", "PregnancyStatus", "Occupation", "AdditionalPatientHistory", "AdmissionID",
     "TimezoneOffsetFromUTC",
 )  # fmt: skip
+# What derived images inherit, and what places an image in the patient
+ACQUISITION = (
+    "KVP", "AcquisitionNumber", "PatientPosition", "BodyPartExamined", "ContrastBolusAgent", "ConvolutionKernel",
+    "PositionReferenceIndicator", "AcquisitionDate", "AcquisitionTime", "WindowCenter", "WindowWidth", "ProtocolName",
+    "Laterality",
+)  # fmt: skip
+IMAGE = (
+    "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "PositionReferenceIndicator",
+)  # fmt: skip
+_LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_NAMES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 _DEFAULT = {"", "ISO_IR 6"}
 # Single-valued character sets without code extensions (PS3.3 C.12.1.1.2): what they can carry, Python can tell
@@ -49,11 +62,21 @@ class SourceHeaders:
             raise MissingHeaders(len(missing))
         return [self.datasets[uid] for uid in instances]
 
+    def referable(self, instances: Sequence[str]) -> list[Dataset]:
+        """Return the headers of those of these instances that a document can refer to; raises MissingHeaders."""
+        return [header for header in self.of(instances) if can_be_referred_to(header)]
+
     def evidence(self, report: Report) -> list[Dataset]:
-        """Return the header of every instance the Report examined or set aside, by series and in slice order."""
+        """Return the header of every instance the Report examined or set aside, by series and in slice order.
+
+        Instances that lack a name are left out. Raises MissingHeaders where none is left.
+        """
         stacks = sorted(report.examined, key=lambda stack: (stack.series_instance_uid, stack.stack))
         named = dict.fromkeys(uid for stack in stacks for uid in stack.instances)
-        return self.of(tuple(named) or sorted(self.datasets))
+        headers = self.referable(tuple(named) or sorted(self.datasets))
+        if not headers:
+            raise MissingHeaders(max(1, len(named)))
+        return headers
 
     def speaker(self, report: Report) -> Dataset:
         """Return the header that speaks for patient and study: the first slice of the first volume, else any."""
@@ -69,16 +92,38 @@ def _volumes_first(stacks: Sequence[ExaminedStack]) -> list[ExaminedStack]:
     return sorted(stacks, key=lambda stack: (stack.role is not Role.VOLUME, stack.series_instance_uid, stack.stack))
 
 
+def can_be_referred_to(header: Dataset) -> bool:
+    """Say whether an instance names itself, its class, its series and its study (PS3.3 C.17.2.1)."""
+    return all(value_of(header, keyword) for keyword in _NAMES)
+
+
+def badly_written_attributes(speaker: Dataset, headers: Sequence[Dataset]) -> list[str]:
+    """Name what results would carry of these headers but cannot, because its value is none of its type."""
+    found = {name for keyword in (*_ALWAYS, *_WHERE_PRESENT) for name in badly_written(speaker, keyword)}
+    carried = list(dict.fromkeys((*ACQUISITION, *IMAGE, *_LOSSY)))
+    return sorted(found.union(*(badly_written(header, keyword) for header in headers for keyword in carried)))
+
+
 def copy_patient_and_study(source: Dataset, target: Dataset) -> None:
-    """Give ``target`` the source's patient and study attributes, decoded; values are neither checked nor mended."""
+    """Give ``target`` the source's patient and study attributes, decoded; what cannot be read is left out.
+
+    Values are neither checked nor mended.
+    """
     for keyword in _ALWAYS:
-        tag = tag_for_keyword(keyword)
-        assert tag is not None
-        target[tag] = _copied(source[tag]) if tag in source else DataElement(tag, dictionary_VR(tag), None)
+        if not copy_attribute(source, target, keyword):
+            tag = tag_for_keyword(keyword)
+            assert tag is not None
+            target[tag] = DataElement(tag, dictionary_VR(tag), None)
     for keyword in _WHERE_PRESENT:
-        tag = tag_for_keyword(keyword)
-        if tag is not None and tag in source:
-            target[tag] = _copied(source[tag])
+        copy_attribute(source, target, keyword)
+
+
+def copy_attribute(source: Dataset, target: Dataset, keyword: str) -> bool:
+    """Give ``target`` an attribute of the source where it can be read, and say whether it could."""
+    element = element_of(source, keyword)
+    if element is not None:
+        target[element.tag] = _copied(element)
+    return element is not None
 
 
 def _copied(element: DataElement) -> DataElement:
@@ -93,15 +138,16 @@ def _copied(element: DataElement) -> DataElement:
 
 def _copied_item(item: Dataset) -> Dataset:
     copy = Dataset()
-    for element in item:
-        if element.keyword != "SpecificCharacterSet":
+    for tag in sorted(item.keys()):
+        element = element_of(item, tag)
+        if element is not None and element.keyword != "SpecificCharacterSet":
             copy[element.tag] = _copied(element)
     return copy
 
 
 def declared_character_set(source: Dataset) -> tuple[str, ...]:
     """Return the values of Specific Character Set; empty where none is declared."""
-    value = source.get("SpecificCharacterSet")
+    value = value_of(source, "SpecificCharacterSet")
     values = [value] if value is None or isinstance(value, str) else list(value)
     return tuple(str(v or "").strip() for v in values) if value else ()
 
@@ -168,8 +214,8 @@ def _values(element: DataElement) -> Sequence[object]:
 
 def copy_lossy_history(sources: Sequence[Dataset], target: Dataset) -> None:
     """Say that pixels were once compressed with loss where any source says so (PS3.3 C.7.6.1.1.5)."""
-    lossy = next((source for source in sources if str(source.get("LossyImageCompression") or "") == "01"), None)
+    lossy = next((source for source in sources if value_of(source, "LossyImageCompression") == "01"), None)
     target.LossyImageCompression = "00" if lossy is None else "01"
-    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if lossy is not None and keyword in lossy:
-            target[keyword] = _copied(lossy[keyword])
+    if lossy is not None:
+        for keyword in _LOSSY:
+            copy_attribute(lossy, target, keyword)

@@ -14,18 +14,23 @@ from pacs_bridge.results.identifiers import MANUFACTURER
 from pacs_bridge.results.image_library import image_library
 from pacs_bridge.results.part10 import SERIES_NUMBERS, dress, finished, name_of, series_uid_of, stand_in, uid_of
 from pacs_bridge.results.regions import Placed
-from pacs_bridge.results.seg import segmentation_uid
+from pacs_bridge.results.seg import segmentation_numbers, segmentation_uid
 from pacs_bridge.results.sr_content import content_tree
 from pacs_bridge.results.texts import say
 from pipeline.model import Report, ResultObject, StudyStatus
 
 
-def build_report_document(context: Context, report: Report, findings: Sequence[Placed]) -> ResultObject:
-    """Build the SR that every CT study gets, negatives and studies that nobody could read included."""
+def build_report_document(
+    context: Context, report: Report, findings: Sequence[Placed], notes: Sequence[str] = ()
+) -> ResultObject:
+    """Build the SR that every CT study gets, negatives and studies that nobody could read included.
+
+    ``notes`` are said beside those of the Report. Raises MissingHeaders where no header can be read.
+    """
     evidence = [*context.sources.evidence(report), *_segmentations(report, findings)]
     document: Dataset = hd.sr.Comprehensive3DSR(
         evidence=[stand_in(evidence[0]), *(name_of(header) for header in evidence[1:])],
-        content=content_tree(context, report, findings),
+        content=content_tree(context, report, findings, notes),
         series_instance_uid=series_uid_of(report, "sr"),
         series_number=SERIES_NUMBERS["sr"],
         sop_instance_uid=uid_of(report, "sr", 1),
@@ -53,7 +58,6 @@ def _insert_library(document: Dataset, library: list[Dataset]) -> None:
 
 
 def _segmentations(report: Report, findings: Sequence[Placed]) -> list[Dataset]:
-    numbers = sorted({placed.segmentation for placed in findings if placed.segmentation is not None})
     return [
         _as_header(
             DocumentReference(
@@ -63,7 +67,7 @@ def _segmentations(report: Report, findings: Sequence[Placed]) -> list[Dataset]:
                 sop_instance_uid=segmentation_uid(report, number),
             )
         )
-        for number in numbers
+        for number in segmentation_numbers(findings)
     ]
 
 

@@ -11,17 +11,25 @@ from pydicom.uid import SegmentationStorage
 
 from pacs_bridge.results import codes
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.identifiers import DEVICE_UID, MANUFACTURER, MODEL_NAME, named_uid
+from pacs_bridge.results.identifiers import (
+    DEVICE_UID,
+    MANUFACTURER,
+    MODEL_NAME,
+    named_uid,
+    stated_frame_of_reference_uid,
+)
 from pacs_bridge.results.regions import Placed, center_on_key_slice
 from pacs_bridge.results.seg import segmentation_uid
-from pacs_bridge.results.sources import has_undeclared_latin
+from pacs_bridge.results.sources import badly_written_attributes, has_undeclared_latin
 from pacs_bridge.results.texts import Language, say, say_known
 from pipeline.model import Code, DetectorRun, ExaminedStack, Measurement, Report
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
 
-def content_tree(context: Context, report: Report, findings: Sequence[Placed]) -> hd.sr.ContainerContentItem:
+def content_tree(
+    context: Context, report: Report, findings: Sequence[Placed], notes: Sequence[str] = ()
+) -> hd.sr.ContainerContentItem:
     """Return the root container: who looked, what was found, what was not detected, what was not read."""
     root = hd.sr.ContainerContentItem(name=codes.REPORT, template_id="1500")
     root.ContentSequence = hd.sr.ContentSequence()
@@ -35,7 +43,7 @@ def content_tree(context: Context, report: Report, findings: Sequence[Placed]) -
     groups += _groups_without_findings(report, context.language)
     if groups:
         root.ContentSequence.append(_container(codes.IMAGING_MEASUREMENTS, [group[0] for group in groups]))
-    root.ContentSequence.append(_container(codes.QUALITATIVE_EVALUATIONS, _evaluations(context, report)))
+    root.ContentSequence.append(_container(codes.QUALITATIVE_EVALUATIONS, _evaluations(context, report, notes)))
     return root
 
 
@@ -105,7 +113,9 @@ def _measurements(placed: Placed) -> list[hd.sr.Measurement]:
     values = [hd.sr.Measurement(codes.CERTAINTY, round(100 * finding.probability, 2), codes.PERCENT)]
     if finding.volume_ml is not None:
         values.append(hd.sr.Measurement(codes.VOLUME, round(finding.volume_ml, 3), codes.MILLILITRE))
-    return values + [_measurement(extra) for extra in finding.measurements]
+    written = {(value.name.scheme_designator, value.name.value) for value in values}
+    extras = [m for m in finding.measurements if (m.name.scheme, m.name.value) not in written]
+    return values + [_measurement(extra) for extra in extras]
 
 
 def _measurement(extra: Measurement) -> hd.sr.Measurement:
@@ -113,8 +123,8 @@ def _measurement(extra: Measurement) -> hd.sr.Measurement:
 
 
 def _center(placed: Placed) -> list[Dataset]:
-    """Point at the finding's centre: in space where the source has a frame of reference, else on its key slice."""
-    frame = str(placed.slices[0].get("FrameOfReferenceUID") or "") if placed.slices else ""
+    """Point at the finding's centre: in space where its stack states a frame of reference, else on its key slice."""
+    frame = stated_frame_of_reference_uid(placed.stack) if placed.stack is not None else None
     if frame:
         point = np.array([placed.finding.centroid_lps_mm], dtype=np.float64)
         return [hd.sr.Scoord3DContentItem(codes.CENTER, "POINT", point, frame, relationship_type=_CONTAINS)]
@@ -196,7 +206,7 @@ def stack_name(stack: ExaminedStack, language: Language) -> str:
 # The study as a whole: status, priority, what was not read and why, changes, notes
 
 
-def _evaluations(context: Context, report: Report) -> list[Dataset]:
+def _evaluations(context: Context, report: Report, notes: Sequence[str]) -> list[Dataset]:
     language = context.language
     status = codes.concept(_status_code("status", report.status.value, language))
     urgency = report.priority.value if report.priority else "unknown"
@@ -207,7 +217,7 @@ def _evaluations(context: Context, report: Report) -> list[Dataset]:
         hd.sr.CodeContentItem(codes.PRIORITY, priority, _CONTAINS),
         *(_text(codes.NOT_ANALYSED, line) for line in not_analysed_lines(report, language)),
         *(_text(codes.CHANGES, line) for line in _change_lines(report, language)),
-        *(_text(codes.COMMENT, line) for line in _note_lines(context, report)),
+        *(_text(codes.COMMENT, line) for line in [*_note_lines(context, report), *notes]),
     ]
 
 
@@ -264,6 +274,9 @@ def _stack_notes(stack: ExaminedStack, language: Language) -> list[str]:
 def _note_lines(context: Context, report: Report) -> list[str]:
     language = context.language
     notes = [line for stack in report.examined for line in _stack_notes(stack, language)]
-    if has_undeclared_latin(context.sources.speaker(report)):
+    speaker = context.sources.speaker(report)
+    if has_undeclared_latin(speaker):
         notes.append(say("note.undeclared_latin", language))
+    if names := badly_written_attributes(speaker, context.sources.evidence(report)):
+        notes.append(say("note.badly_written", language, names=", ".join(names)))
     return [*report.notes, *notes]

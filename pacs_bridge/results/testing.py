@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pacs_bridge.results.context import Context
@@ -77,6 +80,16 @@ def ct_header(k: int, **changes: object) -> Dataset:
 def ct_headers(count: int = 8, **changes: object) -> list[Dataset]:
     """Make the headers of an axial head series, in slice order."""
     return [ct_header(k, **changes) for k in range(count)]
+
+
+def write_badly(header: Dataset, keyword: str, text: str) -> None:
+    """Put undecoded text into a header as a file would bring it: reading it raises where it is none of its type."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    value = text.encode()
+    header[tag] = RawDataElement(
+        Tag(tag), dictionary_VR(tag), len(value), value, 0, is_implicit_VR=False, is_little_endian=True
+    )
 
 
 def reread(header: Dataset) -> Dataset:

@@ -94,6 +94,18 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
             "en": "The source declares no character set for its accented letters; they were read as ISO_IR 100",
             "es": "El original no declara el juego de caracteres de sus acentos; se leyeron como ISO_IR 100",
         },
+        "note.badly_written": {
+            "en": "Badly written values of the source headers were left out: {names}",
+            "es": "Se omitieron valores mal escritos de las cabeceras de origen: {names}",
+        },
+        "note.no_segmentation": {
+            "en": "No segmentation could be made of {findings} ({error}); the report refers to the images instead",
+            "es": "No se pudo segmentar {findings} ({error}); el informe remite a las imágenes en su lugar",
+        },
+        "note.no_key_objects": {
+            "en": "The list of key images could not be made ({error})",
+            "es": "No se pudo elaborar la lista de imágenes clave ({error})",
+        },
         "completion": {"en": "Not every volume was analysed", "es": "No se analizaron todos los volúmenes"},
         "key_objects": {"en": "Slices where findings are largest", "es": "Cortes donde los hallazgos son mayores"},
     }

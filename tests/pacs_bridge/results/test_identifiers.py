@@ -15,7 +15,7 @@ from pacs_bridge.results.identifiers import (
     result_uid,
     tracking_uid,
 )
-from pacs_bridge.results.testing import PROVENANCE, ct_header
+from pacs_bridge.results.testing import PROVENANCE, ct_header, ct_headers, stack_of
 
 
 @given(st.lists(st.text(), min_size=1))
@@ -51,12 +51,11 @@ def test_a_finding_keeps_its_tracking_uid_when_only_settings_or_versions_change(
 
 
 def test_a_missing_frame_of_reference_is_derived_from_the_series() -> None:
-    bare = ct_header(0, FrameOfReferenceUID=None)
-    assert "2.25.4001" == frame_of_reference_uid(ct_header(0))
-    assert frame_of_reference_uid(bare) == frame_of_reference_uid(ct_header(1, FrameOfReferenceUID=None))
-    assert frame_of_reference_uid(bare) != frame_of_reference_uid(
-        ct_header(0, FrameOfReferenceUID=None, SeriesInstanceUID="2.25.5")
-    )
+    bare = stack_of(ct_headers(FrameOfReferenceUID=None))
+    other = stack_of(ct_headers(FrameOfReferenceUID=None, SeriesInstanceUID="2.25.5"))
+    assert "2.25.4001" == frame_of_reference_uid(stack_of(ct_headers()))
+    assert frame_of_reference_uid(bare) == frame_of_reference_uid(replace(bare, stack=2))
+    assert frame_of_reference_uid(bare) != frame_of_reference_uid(other)
 
 
 def test_what_ctriage_made_is_recognised_by_file_meta_or_by_manufacturer() -> None:

@@ -69,7 +69,7 @@ def test_frames_stand_at_the_positions_of_uneven_and_tilted_sources() -> None:
 def test_a_missing_frame_of_reference_is_the_one_derived_from_the_series() -> None:
     headers = ct_headers(FrameOfReferenceUID=None)
     segmentation = flags_of(headers, blob(stack_of(headers), (4, 30, 20)))[1]
-    assert frame_of_reference_uid(headers[0]) == segmentation.FrameOfReferenceUID
+    assert frame_of_reference_uid(stack_of(headers)) == segmentation.FrameOfReferenceUID
 
 
 def test_a_segment_says_what_it_is_and_who_drew_it() -> None:

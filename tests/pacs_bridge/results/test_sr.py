@@ -210,6 +210,16 @@ def test_a_finding_whose_region_lies_on_no_acquired_slice_still_stands_in_the_re
     assert 7.5 == named(group, "Depth")[0].MeasuredValueSequence[0].NumericValue
 
 
+def test_a_measurement_that_the_report_makes_itself_is_not_written_twice() -> None:
+    headers = ct_headers()
+    stack = stack_of(headers)
+    unit = Code(scheme="UCUM", value="ml", meaning="milliliter")
+    extra = Measurement(name=Code(scheme="SCT", value="118565006", meaning="Volume"), value=99.0, unit=unit)
+    finding = blob(stack, (4, 30, 20), measurements=(extra,))
+    volumes = named(document_of(report_of([stack], [finding]), headers), "Volume")
+    assert [pytest.approx(finding.volume_ml, abs=1e-3)] == [v.MeasuredValueSequence[0].NumericValue for v in volumes]
+
+
 def test_highdicom_and_dcmtk_read_the_tree_as_tid_1500(tmp_path: Path) -> None:
     headers = ct_headers(FrameOfReferenceUID=None, PatientName="Muñoz^José")
     stack = stack_of(headers)
