@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -24,12 +25,15 @@ from pacs_bridge.errors import AlreadyServing
 from pacs_bridge.handlers import (
     DELIVER,
     DERIVE,
+    GIVE_UP_AT,
     JOB_PRIORITY,
+    PROCESS_ATTEMPTS,
     TRIAGE,
     DeliverHandler,
     DeriveHandler,
     Desk,
     TriageHandler,
+    memory_mb_of,
 )
 from pacs_bridge.intake import Intake
 from pacs_bridge.ledger import Ledger
@@ -41,7 +45,7 @@ from pipeline.errors import UnknownDetector
 from pipeline.model import Provenance
 from pipeline.registry import load_detectors
 from scheduler.admission import Machine
-from scheduler.database import Database
+from scheduler.database import Database, is_passing, lacks_room
 from scheduler.executors import processes, threads
 from scheduler.job import JobRequest, Status
 from scheduler.sqlite_queue import SqliteQueue
@@ -51,10 +55,8 @@ TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 20.0
 JOB_LIMIT_S: Final = 1800.0
 SENDERS_PER_DESTINATION: Final = 2
-PRELOAD: Final = ("pacs_bridge.warm", "pipeline.detectors.hemorrhage", "pipeline.detectors.skull_fracture")
-WORKER_MB: Final = 300
-SLICE_BYTES: Final = 512 * 512 * 2
-VOLUME_COPIES: Final = 4
+PRELOAD: Final = ("pacs_bridge.preload",)
+LONGEST_AWAY_TICKS: Final = 30
 _log = structlog.get_logger()
 
 
@@ -64,8 +66,10 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
     Raises AlreadyServing where another service works on the same state_dir, SettingsError where a detector that they
     name is not installed, OSError where the port is taken.
     """
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as resources:
+        resources.callback(os.umask, os.umask(0o077))  # images and names of patients are for the service's user alone
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.state_dir.chmod(0o700)
         resources.enter_context(_sole_service(settings.state_dir))
         database = Database(settings.database)
         resources.callback(database.close)
@@ -76,7 +80,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(service.listener.stop)
         _log.info("ready", port=service.listener.port, ae_title=settings.listener.ae_title)
         on_ready()
-        _tick_until(stop, service.intake, loop)
+        _tick_until(stop, service.intake.tick, loop)
         _log.info("stopping")
 
 
@@ -140,6 +144,7 @@ class _Submitter:
             caller=extent.calling_ae,
             priority=self._priority(study, extent),
             memory_mb=memory_mb_of(extent),
+            max_attempts=PROCESS_ATTEMPTS,
         )
         if self.desk.queue.submit(request, now=self.desk.now()):
             self.wake()
@@ -155,15 +160,11 @@ class _Submitter:
         return JOB_PRIORITY[priority.value]
 
 
-def memory_mb_of(extent: Extent) -> int:
-    """Estimate what triage of a study needs: a few copies as if it were one volume, and the interpreter."""
-    return WORKER_MB + extent.images * VOLUME_COPIES * SLICE_BYTES // 2**20
-
-
 def _assembled(settings: Settings, database: Database, resources: ExitStack) -> _Service:
     desk = desk_of(settings, database)
     _sweep(desk)
-    _give_up_lost_destinations(desk)
+    desk.queue.recover(desk.now())
+    _hold_lost_destinations(desk)
     submitter = _Submitter(desk)
     intake = Intake(
         desk.archive,
@@ -203,6 +204,7 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
             machine=Machine(memory_mb=memory_mb - pictures_mb, slots=settings.workers.processes),
             handlers={TRIAGE: TriageHandler(desk=desk)},
             limit_s=JOB_LIMIT_S,
+            give_up_at=GIVE_UP_AT,
         ),
         Lane(
             name="derive",
@@ -210,6 +212,7 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
             machine=Machine(memory_mb=pictures_mb, slots=1),
             handlers={DERIVE: DeriveHandler(desk=desk)},
             limit_s=JOB_LIMIT_S,
+            give_up_at=GIVE_UP_AT,
         ),
         *(
             Lane(
@@ -246,20 +249,59 @@ def _sweep(desk: Desk) -> None:
             path.unlink(missing_ok=True)
 
 
-def _give_up_lost_destinations(desk: Desk) -> None:
-    """Cancel what waits for destinations that the settings no longer name: no lane would ever take it up."""
+def _hold_lost_destinations(desk: Desk) -> None:
+    """Hold what waits for destinations that the settings do not name, and let go what they name again."""
     for job in desk.queue.jobs((Status.READY, Status.HELD)):
         name = job.kind.removeprefix(DELIVER)
-        if job.kind.startswith(DELIVER) and name not in desk.destinations:
-            desk.queue.cancel(job.key, f"destination {name} is no longer in the settings")
+        lost = f"destination {name} is not in the settings"
+        if not job.kind.startswith(DELIVER):
+            continue
+        if job.status is Status.READY and name not in desk.destinations:
+            desk.queue.hold(job.key, lost)
+        elif job.reason == lost and name in desk.destinations:
+            desk.queue.release(job.key)
 
 
-def _tick_until(stop: threading.Event, intake: Intake, loop: Future[None]) -> None:
+def _tick_until(stop: threading.Event, tick: Callable[[], None], loop: Future[None]) -> None:
+    patient = _Patient(tick)
     while not stop.wait(TICK_S):
-        intake.tick()
+        patient()
         if loop.done():
             loop.result()
             return
+
+
+@dataclass(slots=True)
+class _Patient:
+    """Calls ``tick``; while the disk is full or the database locked, less and less often, and tells so once."""
+
+    tick: Callable[[], None]
+    failures: int = 0
+    to_wait: int = 0
+
+    def __call__(self) -> None:
+        if self.to_wait:
+            self.to_wait -= 1
+            return
+        try:
+            self.tick()
+        except (sqlite3.OperationalError, OSError) as error:
+            if not (is_passing(error) or lacks_room(error)):
+                raise
+            self._failed(error)
+        else:
+            self._succeeded()
+
+    def _failed(self, error: Exception) -> None:
+        if not self.failures:
+            _log.error("arrivals cannot be noted: waiting", reason=str(error))
+        self.failures += 1
+        self.to_wait = min(2**self.failures, LONGEST_AWAY_TICKS)
+
+    def _succeeded(self) -> None:
+        if self.failures:
+            _log.info("arrivals are noted again")
+        self.failures = 0
 
 
 @contextmanager

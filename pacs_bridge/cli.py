@@ -160,7 +160,7 @@ def _ml(finding: Mapping[str, Any]) -> str | None:
     return None if finding["volume_ml"] is None else f"{finding['volume_ml']:.1f}"
 
 
-for command in (cli_peers.send, cli_state.status, cli_phantom.phantom, cli_peers.check):
+for command in (cli_peers.send, cli_state.status, cli_state.retry, cli_phantom.phantom, cli_peers.check):
     app.command()(command)
 app.add_typer(cli_state.conflicts, name="conflicts")
 

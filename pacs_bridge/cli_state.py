@@ -1,4 +1,4 @@
-"""``ctriage status`` and ``ctriage conflicts``: where things stand, and an administrator's decisions."""
+"""``ctriage status``, ``retry`` and ``conflicts``: where things stand, and an administrator's decisions."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -29,6 +29,25 @@ def status(
     for title, columns, rows in tables(found):
         if rows or title == "studies":
             print_table(title, columns, rows)
+
+
+def retry(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only the study of this study key.")] = None,
+    config: Config = None,
+    overrides: Set = None,
+    as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
+) -> None:
+    """Try again what was given up (the jobs that `ctriage status` shows as buried), of one study or of all."""
+    from pacs_bridge.conflicts import retry as bring_back
+    from pacs_bridge.terminal import print_json
+
+    settings = settings_from(config, overrides)
+    with told_apart():
+        jobs = bring_back(settings.database, key, now=datetime.now(UTC))
+    if as_json:
+        print_json({"jobs": list(jobs)})
+    else:
+        typer.echo(f"{len(jobs)} job(s) will be tried again.")
 
 
 @conflicts.command("list")

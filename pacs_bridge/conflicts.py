@@ -1,16 +1,20 @@
-"""How does an administrator's decision about a conflict take effect, while the service runs or when it is stopped?
+"""How does an administrator's decision (to accept a conflict, to try again what was given up) take effect?
+
+While the service runs or when it is stopped.
 
 Writes to the index and the queue in one transaction. Opening an Archive is left to the service: that clears away what
 is half-received.
 """
 
 import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pacs_bridge.errors import UnknownConflict
-from pacs_bridge.status import NoState
+from pacs_bridge.status import require, uid_of
 from scheduler.database import Database, statements
 from scheduler.job import Status
 from scheduler.sqlite_queue import SqliteQueue
@@ -21,11 +25,31 @@ def accept(database: Path, conflict_id: int, *, now: datetime) -> str:
 
     The study's jobs are released once no second patient stands against it. Raises UnknownConflict, NoState.
     """
-    if not database.is_file():
-        raise NoState(database, "there is no such file")
+    with _opened(database) as opened:
+        return _accept(opened, conflict_id, now)
+
+
+def retry(database: Path, key: str | None, *, now: datetime) -> Sequence[str]:
+    """Bring back the buried jobs of the study with this key, or of all; returns the jobs' keys, the oldest first.
+
+    Raises UnknownStudy, NoState.
+    """
+    with _opened(database) as opened:
+        queue = SqliteQueue(opened)
+        with opened.transaction() as connection:
+            study = {"study_instance_uid": None if key is None else uid_of(connection, key)}
+            buried = connection.execute(statements("pacs_bridge", "sql/ledger.sql")["buried_jobs"], study).fetchall()
+            for row in buried:
+                queue.resubmit(row["key"], now=now)
+    return [str(row["key"]) for row in buried]
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[Database]:
+    require(database)
     opened = Database(database)
     try:
-        return _accept(opened, conflict_id, now)
+        yield opened
     finally:
         opened.close()
 

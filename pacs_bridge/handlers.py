@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
-from pacs_bridge.archive import Archive, ArchivedSeries
+from pacs_bridge.archive import Archive, ArchivedSeries, Extent
 from pacs_bridge.destinations import Destinations, deliver
 from pacs_bridge.ledger import CommittedReport, KeptObject, Ledger
+from pacs_bridge.logs import without_uids
 from pacs_bridge.results.context import DocumentReference
 from pacs_bridge.settings import FLAGS_FIRST, Settings
 from pacs_bridge.tasks import (
@@ -23,6 +25,7 @@ from pacs_bridge.tasks import (
     TriageOutcome,
     TriageTask,
     make_pictures,
+    say_not_analysed,
     tidied,
     triage,
 )
@@ -30,8 +33,8 @@ from pipeline import wire
 from pipeline.derive import PictureOptions
 from pipeline.model import Provenance, Report
 from pipeline.select import digest_of
-from scheduler.errors import Transient
-from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest
+from scheduler.errors import Transient, UnknownJob
+from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
 from scheduler.sqlite_queue import SqliteQueue
 from scheduler.worker import Nothing, Task
 
@@ -41,6 +44,18 @@ PICTURES = 0
 
 DELIVERY_ATTEMPTS = 500
 """At up to ten minutes apart: a PACS may be away for days before a delivery is given up."""
+
+PROCESS_ATTEMPTS = 10
+"""Interruptions that triage and pictures outlive; a failure of their own ends them at `GIVE_UP_AT` (see Lane)."""
+
+GIVE_UP_AT = 3
+FAILED = "failed"
+"""Names in a triage job's payload why the one before it was given up: it has but to say so."""
+
+WORKER_MB = 300
+SLICE_BYTES = 512 * 512 * 2
+VOLUME_COPIES = 4
+LONGEST_REASON = 200
 
 JOB_PRIORITY = {"stat": STAT, "urgent": URGENT, "routine": ROUTINE}
 _HELD = "two patient IDs under one Study Instance UID: decide with `ctriage conflicts`"
@@ -83,7 +98,8 @@ class TriageHandler:
             return Nothing("no series is complete")
         if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
             return Nothing(f"version {latest.version} already says what these images say")
-        return Task(tidied, (triage, self._task(job, complete, latest)))
+        work = partial(say_not_analysed, reason=str(job.payload[FAILED])) if FAILED in job.payload else triage
+        return Task(tidied, (work, self._task(job, complete, latest)))
 
     def commit(self, job: Job, result: TriageOutcome, connection: Connection) -> None:
         """Keep the per-series results; publish the Report where it is news, and queue its pictures and deliveries."""
@@ -102,10 +118,27 @@ class TriageHandler:
             objects=result.objects,
         )
         submit_deliveries(self.desk, report, result.objects, group="flags")
-        self._submit_pictures(report)
+        if FAILED not in job.payload:
+            self._submit_pictures(report)
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
-        """Nothing to undo: the buried job is the study's failed state, and `ctriage status` shows it."""
+        """Queue the Report that nobody looked: silence must not read as negative. It is not said of its own failure.
+
+        The buried job is the study's failed state, and `ctriage status` shows it.
+        """
+        if FAILED in job.payload:
+            return
+        said = " ".join(without_uids(reason).split())[:LONGEST_REASON]
+        request = JobRequest(
+            key=f"{job.key}:{FAILED}:{job.attempt}",
+            kind=TRIAGE,
+            payload={**job.payload, FAILED: f"failed: {said}"},
+            group=job.group,
+            caller=job.caller,
+            priority=job.priority,
+            memory_mb=WORKER_MB,
+        )
+        self.desk.queue.submit(request, now=self.desk.now())
 
     def _complete(self, study: str, latest: CommittedReport | None) -> "_Complete":
         """Name what is complete; a series that is arriving again counts as the latest version read it.
@@ -164,6 +197,8 @@ class TriageHandler:
             payload=payload,
             caller=study_key,
             priority=PICTURES,
+            memory_mb=memory_mb_of(self.desk.archive.extent(report.study_instance_uid)),
+            max_attempts=PROCESS_ATTEMPTS,
         )
         self.desk.queue.submit(request, now=self.desk.now())
 
@@ -206,7 +241,7 @@ class DeriveHandler:
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Say with the version that its pictures are missing, and why."""
         study, version = _study(job), _version(job)
-        self.desk.ledger.add_remarks(study, version, notes=(f"no pictures: {reason}",), timings_s={})
+        self.desk.ledger.add_remarks(study, version, notes=(f"no pictures: {without_uids(reason)}",), timings_s={})
 
     def _files(self, study: str) -> dict[str, str]:
         return {
@@ -224,16 +259,38 @@ class DeliverHandler:
     desk: Desk
 
     def prepare(self, job: Job) -> Task[None] | Nothing:
-        """Name the destination and the files of the objects; a conflict found since it was queued makes it wait."""
+        """Name the destination and the files of the objects; a conflict found since it was queued makes it wait.
+
+        Nothing to do once a peer has a newer version: what comes last is taken for the newest.
+        """
         study, version = _study(job), _version(job)
         if _has_two_patients(self.desk, study):
             raise Transient(_HELD)
+        newer = self._newer_delivered(job)
+        if newer is not None:
+            return Nothing(f"version {newer} was delivered before it")
         name, group = str(job.payload["destination"]), str(job.payload["group"])
         wanted = self.desk.destinations[name].send
         objects = [o for o in self.desk.ledger.objects(study, version) if _belongs(o, group) and o.kind in wanted]
         paths = [self.desk.objects_dir / each.path for each in objects]
         folder = f"{self.desk.archive.study_key(study)}/v{version}"
         return Task(deliver, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
+
+    def _newer_delivered(self, job: Job) -> int | None:
+        """Name the newer version whose flags the peer has; folders keep all versions, in whatever order they come."""
+        study, name = _study(job), str(job.payload["destination"])
+        latest = self.desk.ledger.latest(study)
+        if self.desk.destinations[name].peer is None or latest is None:
+            return None
+        study_key = self.desk.archive.study_key(study)
+        newer = range(latest.version, _version(job), -1)
+        return next((each for each in newer if self._is_delivered(_delivery_key(name, study_key, each))), None)
+
+    def _is_delivered(self, key: str) -> bool:
+        try:
+            return self.desk.queue.job(key).status is Status.DONE
+        except UnknownJob:
+            return False
 
     def commit(self, job: Job, result: None, connection: Connection) -> None:
         """Nothing besides the job's end: a delivered job is the proof of delivery."""
@@ -248,6 +305,11 @@ class _Complete:
 
     series: tuple[SeriesFiles, ...]
     waiting: tuple[str, ...]
+
+
+def memory_mb_of(extent: Extent) -> int:
+    """Estimate what work on a study needs: a few copies as if it were one volume, and the interpreter."""
+    return WORKER_MB + extent.images * VOLUME_COPIES * SLICE_BYTES // 2**20
 
 
 def submit_deliveries(
@@ -272,7 +334,7 @@ def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, gr
     # A study whose priority is not known goes before the routine ones (DESIGN: null sorts above routine).
     priority = JOB_PRIORITY[report.priority.value if report.priority else "urgent"]
     return JobRequest(
-        key=f"deliver:{destination}:{study_key}:v{report.version}:{group}",
+        key=_delivery_key(destination, study_key, report.version, group),
         kind=DELIVER + destination,
         payload={
             "study_instance_uid": report.study_instance_uid,
@@ -285,6 +347,10 @@ def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, gr
         priority=priority if group == "flags" else PICTURES,
         max_attempts=DELIVERY_ATTEMPTS,
     )
+
+
+def _delivery_key(destination: str, study_key: str, version: int, group: str = "flags") -> str:
+    return f"{DELIVER}{destination}:{study_key}:v{version}:{group}"
 
 
 def _belongs(each: KeptObject, group: str) -> bool:

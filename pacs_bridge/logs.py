@@ -27,12 +27,16 @@ _IDENTIFYING = frozenset(
         "frame_of_reference_uid",
     }
 )
-# A UID of seven parts or more, outside the standard's own root: those name classes and syntaxes, not people.
-_UID = re.compile(r"(?<![\d.])(?!1\.2\.840\.10008\.)[0-2](?:\.\d+){6,}(?![\d.])|(?<![\d.])2\.25\.\d+")
+# A UID: five parts or more, or three or four with one longer than an address or a version has. Not the standard's own
+# root: its UIDs name classes and syntaxes, not people. Scanners name files "CT.<UID>.dcm", sentences end after one.
+_UID = re.compile(
+    r"(?<!\d)(?<!\d\.)(?!1\.2\.840\.10008\.)"
+    r"(?:2\.25\.\d+|[0-2](?:\.\d+){4,}|[0-2](?:\.\d+){1,2}\.\d{4,}(?:\.\d+)*)(?!\d)"
+)
 
 
 def configure(*, form: Form | None = None, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send structlog's and the standard library's events to ``stream`` (standard error), one line each.
+    """Send structlog's and the standard library's events, warnings too, to ``stream`` (standard error), one line each.
 
     ``form`` None: for people on a terminal, JSON lines otherwise.
     """
@@ -48,6 +52,7 @@ def configure(*, form: Form | None = None, level: str = "INFO", stream: TextIO |
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)  # pydicom's warnings quote values
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)  # its lower levels print data sets
     structlog.configure(
         processors=[
@@ -71,10 +76,15 @@ def without_identifiers(_logger: object, _method: str, event: Event) -> Event:
     return event
 
 
+def without_uids(text: str) -> str:
+    """Withhold the UIDs in a text; addresses, versions and the standard's own UIDs stay readable."""
+    return _UID.sub(WITHHELD, text)
+
+
 def _scrubbed(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _UID.sub(WITHHELD, value if isinstance(value, str) else str(value))
+    return without_uids(value if isinstance(value, str) else str(value))
 
 
 def _shared() -> list[structlog.typing.Processor]:

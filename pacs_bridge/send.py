@@ -188,10 +188,10 @@ def _entity(calling_ae: str) -> Any:
 
 def _why_not(association: Any, peer: Peer, contexts: Sequence[_Context]) -> Transient | Permanent:
     answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None and answer.result == 1:
-        return Permanent(f"{peer} rejected us ({answer.reason_str}): check the AE titles on both sides")
     if association.is_rejected:
-        return Transient(f"{peer} rejected the association for now")
+        # Transient even where the peer says "permanent": so it answers until somebody has entered our AE title there.
+        why = "for now" if answer is None else answer.reason_str
+        return Transient(f"{peer} rejected us ({why}): enter our AE title and address there, or correct its own here")
     if association.rejected_contexts and not association.accepted_contexts:
         return Permanent(_refused(peer, contexts))
     return Transient(f"no association with {peer}: nobody listens there, or it does not answer; check host and port")

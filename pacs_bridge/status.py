@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pacs_bridge.errors import BridgeError, UnknownStudy
+from pacs_bridge.logs import without_uids
 from scheduler.database import statements
 from scheduler.job import Status
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from pipeline.model import Report
 
 DELIVER: Final = "deliver"
-TRIAGE: Final = "triage"
 FAILED: Final = "failed"
 LIMIT: Final = 1000
+"""How many studies and how many ended jobs are shown, the newest; what needs attention always is."""
+
+OPEN: Final = (Status.READY, Status.RUNNING, Status.HELD, Status.BURIED)
 
 Row = dict[str, Any]
 
@@ -45,20 +48,20 @@ def read_status(database: Path, key: str | None = None) -> dict[str, Any]:
     Raises NoState where there is no database, UnknownStudy for a key it does not hold.
     """
     with _opened(database) as connection:
-        studies = _studies(connection)
-        everything = {
-            "studies": list(studies.values()),
-            "jobs": _jobs(connection, studies),
-            "deliveries": _deliveries(connection, studies),
-            "conflicts": _conflicts(connection, studies),
-        }
         if key is None:
-            return everything
-        uid = next((uid for uid, study in studies.items() if study["study_key"] == key), None)
-        if uid is None:
-            raise UnknownStudy(key)
-        of_study = {name: [row for row in rows if row["study_key"] == key] for name, rows in everything.items()}
-        return {**of_study, "series": _series(connection, uid)}
+            return _everything(connection)
+        study = uid_of(connection, key)
+        return {**_of_study(connection, study), "series": _series(connection, study)}
+
+
+def uid_of(connection: sqlite3.Connection, key: str) -> str:
+    """Return the Study Instance UID that a study key stands for; raises UnknownStudy."""
+    row = connection.execute(
+        statements("pacs_bridge", "sql/archive.sql")["study_by_key"], {"study_key": key}
+    ).fetchone()
+    if row is None:
+        raise UnknownStudy(key)
+    return str(row["study_instance_uid"])
 
 
 def read_report(database: Path, study: str) -> tuple["Report", Sequence[str]] | None:
@@ -78,10 +81,19 @@ def read_report(database: Path, study: str) -> tuple["Report", Sequence[str]] | 
         return wire.loads(Report, row["report"]), [each["kind"] for each in objects]
 
 
+def require(database: Path) -> None:
+    """Raise NoState where there is no database, or this user may not look."""
+    try:
+        is_there = database.is_file()
+    except PermissionError as refused:
+        raise NoState(database, "only the user who runs the service may read it") from refused
+    if not is_there:
+        raise NoState(database, "there is no such file")
+
+
 @contextmanager
 def _opened(database: Path) -> Iterator[sqlite3.Connection]:
-    if not database.is_file():
-        raise NoState(database, "there is no such file")
+    require(database)
     connection = None
     try:
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
@@ -95,20 +107,41 @@ def _opened(database: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
 
 
+def _everything(connection: sqlite3.Connection) -> dict[str, Any]:
+    studies, jobs = _studies(connection), _shown_jobs(connection)
+    busy = {_study_of(row) for row in jobs if row["status"] in OPEN}
+    shown = [row for at, (uid, row) in enumerate(studies.items()) if at < LIMIT or uid in busy]
+    return {
+        "studies": shown,
+        "jobs": _jobs(jobs, studies),
+        "deliveries": _deliveries(jobs, studies),
+        "conflicts": _conflicts(connection, studies),
+    }
+
+
+def _of_study(connection: sqlite3.Connection, study: str) -> dict[str, Any]:
+    studies = {uid: row for uid, row in _studies(connection).items() if uid == study}
+    of_study = {"study_instance_uid": study}
+    jobs = connection.execute(statements("pacs_bridge", "sql/ledger.sql")["jobs_of_study"], of_study).fetchall()
+    return {
+        "studies": list(studies.values()),
+        "jobs": _jobs(jobs, studies),
+        "deliveries": _deliveries(jobs, studies),
+        "conflicts": [row for row in _conflicts(connection, studies) if row["study_instance_uid"] == study],
+    }
+
+
 def _studies(connection: sqlite3.Connection) -> dict[str, Row]:
-    """Return the rows of studies by Study Instance UID, each with what its latest Report says."""
-    rows = connection.execute(statements("pacs_bridge", "sql/archive.sql")["studies"], {"limit": LIMIT})
-    latest, failed = _latest_reports(connection), _failed_studies(connection)
-    return {row["study_instance_uid"]: _study(row, latest.get(row["study_instance_uid"]), failed) for row in rows}
+    """Return the rows of studies by Study Instance UID, the newest first, each with what its latest Report says."""
+    everyone = connection.execute(statements("pacs_bridge", "sql/archive.sql")["studies"], {"limit": -1})
+    latest, failed = _latest_verdicts(connection), _failed_studies(connection)
+    return {row["study_instance_uid"]: _study(row, latest.get(row["study_instance_uid"]), failed) for row in everyone}
 
 
 def _failed_studies(connection: sqlite3.Connection) -> set[str]:
     """Name the studies whose newest triage job was buried: nobody has looked at what came last."""
-    newest: dict[str, str] = {}
-    for row in _all_jobs(connection):
-        if row["kind"] == TRIAGE:
-            newest.setdefault(json.loads(row["payload"])["study_instance_uid"], row["status"])
-    return {study for study, status in newest.items() if status == Status.BURIED}
+    rows = connection.execute(statements("pacs_bridge", "sql/ledger.sql")["failed_studies"])
+    return {row["study_instance_uid"] for row in rows}
 
 
 def _study(row: sqlite3.Row, report: sqlite3.Row | None, failed: Collection[str]) -> Row:
@@ -126,8 +159,8 @@ def _study(row: sqlite3.Row, report: sqlite3.Row | None, failed: Collection[str]
     }
 
 
-def _latest_reports(connection: sqlite3.Connection) -> dict[str, sqlite3.Row]:
-    rows = connection.execute(statements("pacs_bridge", "sql/ledger.sql")["latest_reports"])
+def _latest_verdicts(connection: sqlite3.Connection) -> dict[str, sqlite3.Row]:
+    rows = connection.execute(statements("pacs_bridge", "sql/ledger.sql")["latest_verdicts"])
     return {row["study_instance_uid"]: row for row in rows}
 
 
@@ -138,23 +171,33 @@ def _series(connection: sqlite3.Connection, study: str) -> list[Row]:
     return [{name: row[name] for name in shown} for row in rows]
 
 
-def _jobs(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if not _is_delivery(row)]
+def _jobs(jobs: Sequence[sqlite3.Row], studies: Mapping[str, Row]) -> list[Row]:
+    rows = [row for row in jobs if not _is_delivery(row)]
     return [{"key": row["key"], "kind": row["kind"], **_progress(row, studies)} for row in rows]
 
 
-def _deliveries(connection: sqlite3.Connection, studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in _all_jobs(connection) if _is_delivery(row)]
-    return [{**_what_is_delivered(row), **_progress(row, studies)} for row in rows]
+def _deliveries(jobs: Sequence[sqlite3.Row], studies: Mapping[str, Row]) -> list[Row]:
+    return [{**_what_is_delivered(row), **_progress(row, studies)} for row in jobs if _is_delivery(row)]
 
 
 def _is_delivery(row: sqlite3.Row) -> bool:
     return str(row["kind"]).partition(":")[0] == DELIVER
 
 
-def _all_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    where = {"statuses": json.dumps(sorted(Status)), "limit": LIMIT}
+def _shown_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Return all jobs that need somebody or something, and the newest of those that have ended; the newest first."""
+    still_open = _jobs_that_are(connection, OPEN, limit=-1)
+    ended = _jobs_that_are(connection, set(Status) - set(OPEN), limit=LIMIT)
+    return sorted([*still_open, *ended], key=lambda row: str(row["created_at"]), reverse=True)
+
+
+def _jobs_that_are(connection: sqlite3.Connection, statuses: Collection[str], *, limit: int) -> list[sqlite3.Row]:
+    where = {"statuses": json.dumps(sorted(statuses)), "limit": limit}
     return connection.execute(statements("scheduler", "sql/queue.sql")["jobs"], where).fetchall()
+
+
+def _study_of(row: sqlite3.Row) -> str:
+    return str(json.loads(row["payload"]).get("study_instance_uid", ""))
 
 
 def _what_is_delivered(row: sqlite3.Row) -> Row:
@@ -163,13 +206,12 @@ def _what_is_delivered(row: sqlite3.Row) -> Row:
 
 
 def _progress(row: sqlite3.Row, studies: Mapping[str, Row]) -> Row:
-    study = json.loads(row["payload"]).get("study_instance_uid", "")
     return {
-        "study_key": _key_of(study, studies),
+        "study_key": _key_of(_study_of(row), studies),
         "state": row["status"],
         "attempts": row["attempt"],
         "next_at": row["next_at"] if row["status"] == Status.READY else None,
-        "reason": row["reason"],
+        "reason": None if row["reason"] is None else without_uids(row["reason"]),
     }
 
 

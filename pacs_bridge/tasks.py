@@ -8,7 +8,7 @@ import ctypes
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.results.texts import Language
 from pipeline import wire
 from pipeline.derive import PictureOptions, derive
-from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role
+from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, Source, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.select import digest_of
@@ -146,6 +146,28 @@ def triage(task: TriageTask) -> TriageOutcome:
     )
 
 
+def say_not_analysed(task: TriageTask, reason: str) -> TriageOutcome:
+    """Build the Report of a study whose triage was given up, from headers alone: nobody looked, and why.
+
+    What an earlier version says stays, for it was seen; what came since is said not to have been looked at.
+    """
+    files = _all_files(task.series)
+    datasets, unreadable = _headers_to_be_had(files)
+    previous = wire.loads(Report, task.previous.report_text) if task.previous else None
+    report = _given_up(task, previous, datasets, reason)
+    report = _as_version(replace(report, notes=(*report.notes, *unreadable)), previous, task.committed_at)
+    # Not the digest of its images: results are named by it, and these images may yet be analysed.
+    report = replace(report, study_digest=digest_of((*files, f"given up: version {report.version}")))
+    news = previous is None or _said(previous) != _said(report)
+    return TriageOutcome(
+        series_results=(),
+        report_text=wire.dumps(report),
+        is_news=news,
+        objects=_flags(task, report, datasets) if news else (),
+        timings_s={},
+    )
+
+
 def make_pictures(task: DeriveTask) -> DeriveOutcome:
     """Make the reformats, projections, renderings and the summary page of a committed Report."""
     report = wire.loads(Report, task.report_text)
@@ -242,6 +264,45 @@ def _unread(series: SeriesFiles) -> SeriesResult:
     )
 
 
+def _given_up(task: TriageTask, previous: Report | None, datasets: Mapping[str, Dataset], reason: str) -> Report:
+    before = previous.examined if previous else ()
+    known = {row.series_instance_uid for row in before}
+    new = tuple(_nobody_looked(s, datasets, reason) for s in task.series if s.series_instance_uid not in known)
+    named = {uid for row in before for uid in row.instances}
+    late = sum(uid not in named for s in task.series if s.series_instance_uid in known for uid in s.files)
+    findings = previous.findings if previous else ()
+    rows = (*before, *new)
+    return Report(
+        study_instance_uid=task.study_instance_uid,
+        study_digest="",
+        status=StudyStatus.PARTLY_ANALYSED if any(row.analysed for row in rows) else StudyStatus.NOT_ANALYSED,
+        priority=previous.priority if previous and findings else None,
+        examined=rows,
+        findings=findings,
+        provenance=task.provenance,
+        notes=(f"NOT ANALYSED, {reason}: {late} image(s) of series reported before",) if late else (),
+    )
+
+
+def _nobody_looked(series: SeriesFiles, datasets: Mapping[str, Dataset], reason: str) -> ExaminedStack:
+    readable = tuple(uid for uid in sorted(series.files) if uid in datasets)
+    number = str(datasets[readable[0]].get("SeriesNumber") or "") if readable else ""
+    return ExaminedStack(
+        series_instance_uid=series.series_instance_uid,
+        series_number=int(number) if number.lstrip("-").isdecimal() else None,
+        series_description=str(datasets[readable[0]].get("SeriesDescription") or "") if readable else "",
+        stack=1,
+        role=Role.VOLUME,
+        instances=readable,
+        reason=reason,
+    )
+
+
+def _said(report: Report) -> tuple[object, ...]:
+    rows = [(row.series_instance_uid, row.stack, row.reason, row.instances) for row in report.examined]
+    return rows, report.notes, report.status, report.priority
+
+
 def _as_version(report: Report, previous: Report | None, committed_at: datetime) -> Report:
     if previous is None:
         return replace(report, committed_at=committed_at)
@@ -266,6 +327,16 @@ def _flags(task: TriageTask, report: Report, datasets: Mapping[str, Dataset]) ->
 
 def _all_files(series: Sequence[SeriesFiles]) -> dict[str, str]:
     return {uid: path for each in series for uid, path in each.files.items()}
+
+
+def _headers_to_be_had(files: Mapping[str, str]) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Read headers as ``_read_headers``, and leave out what cannot even be tried: that may be why triage failed."""
+    datasets: dict[str, Dataset] = {}
+    for uid, path in files.items():
+        with suppress(OSError, ValueError):
+            datasets |= _read_headers({uid: path})[0]
+    missing = len(files) - len(datasets)
+    return datasets, (f"{missing} image(s) could not be read",) if missing else ()
 
 
 def _read_headers(files: Mapping[str, str]) -> tuple[dict[str, Dataset], tuple[str, ...]]:

@@ -48,3 +48,28 @@ select 1 from result_objects where sop_instance_uid = :sop_instance_uid
 
 -- name: object_paths
 select path from result_objects
+
+-- name: latest_verdicts
+select r.study_instance_uid, r.version, r.status, r.priority, r.remarks, r.committed_at from reports r
+join (select study_instance_uid, max(version) as version from reports group by study_instance_uid) last
+  on last.study_instance_uid = r.study_instance_uid and last.version = r.version
+
+-- name: failed_studies
+-- Those whose newest triage job is buried; a job that says so to the radiologist (payload.failed) is none.
+select buried.payload ->> '$.study_instance_uid' as study_instance_uid from jobs as buried
+where buried.kind = 'triage' and buried.status = 'buried' and buried.payload ->> '$.failed' is null
+  and not exists (
+    select 1 from jobs as newer
+    where newer.kind = 'triage' and newer.created_at > buried.created_at and newer.payload ->> '$.failed' is null
+      and newer.payload ->> '$.study_instance_uid' = buried.payload ->> '$.study_instance_uid'
+  )
+
+-- name: jobs_of_study
+select * from jobs where payload ->> '$.study_instance_uid' = :study_instance_uid order by created_at desc, key
+
+-- name: buried_jobs
+-- What can be tried again: of one study or of all. A job that only says that another one failed follows that one.
+select key from jobs
+where status = 'buried' and payload ->> '$.failed' is null
+  and (:study_instance_uid is null or payload ->> '$.study_instance_uid' = :study_instance_uid)
+order by created_at, key

@@ -1,8 +1,11 @@
 """Does the composition root put the rooms together as the settings say, and refuse clearly what cannot be?"""
 
+import errno
 import fcntl
 import logging
+import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +18,13 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from pacs_bridge.app import _give_up_lost_destinations, _Submitter, _sweep, desk_of, memory_mb_of, provenance_of, serve
+from pacs_bridge.app import _hold_lost_destinations, _Patient, _Submitter, _sweep, desk_of, provenance_of, serve
 from pacs_bridge.archive import Extent
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.cli import app
 from pacs_bridge.errors import AlreadyServing
 from pacs_bridge.files import keep_by_content
-from pacs_bridge.handlers import Desk
+from pacs_bridge.handlers import Desk, memory_mb_of
 from pacs_bridge.instance import read_facts
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.settings import Detectors, Listener, PriorityRule, Settings, SettingsError
@@ -112,6 +115,21 @@ def test_a_port_that_is_taken_is_an_os_error_and_the_folder_is_free_again(settin
             serve(taken, on_ready=never, stop=threading.Event())
     with another_service(settings.state_dir):
         pass
+
+
+def test_the_state_folder_is_for_the_services_user_alone(settings: Settings) -> None:
+    settings.state_dir.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            taken = settings.model_copy(update={"listener": Listener(port=other.getsockname()[1])})
+            with pytest.raises(OSError, match="in use"):
+                serve(taken, on_ready=never, stop=threading.Event())
+        assert 0o700 == settings.state_dir.stat().st_mode & 0o777
+        assert 0o600 == settings.database.stat().st_mode & 0o777
+        assert 0o022 == os.umask(0o022)
+    finally:
+        os.umask(before)
 
 
 # ---- provenance -----------------------------------------------------------------------------------------------------
@@ -247,10 +265,50 @@ def test_a_first_start_has_nothing_to_sweep(desk: Desk) -> None:
     assert [] == list(desk.objects_dir.iterdir())
 
 
-def test_what_waits_for_a_destination_that_is_gone_is_given_up(desk: Desk) -> None:
-    gone = JobRequest(key="deliver:old:x", kind="deliver:old", payload={"study_instance_uid": "1.2"})
-    stays = JobRequest(key="deliver:results:x", kind="deliver:results", payload={"study_instance_uid": "1.2"})
-    for request in (gone, stays):
-        desk.queue.submit(request, now=desk.now())
-    _give_up_lost_destinations(desk)
-    assert [Status.CANCELLED, Status.READY] == [desk.queue.job(each.key).status for each in (gone, stays)]
+def test_what_waits_for_a_destination_that_is_gone_is_held_until_the_settings_name_it_again(desk: Desk) -> None:
+    gone = [JobRequest(key=f"deliver:old:{n}", kind="deliver:old") for n in range(1001)]
+    stays = JobRequest(key="deliver:results:x", kind="deliver:results")
+    other = JobRequest(key="deliver:old:y", kind="deliver:old")
+    with desk.queue._database.transaction():
+        for request in (*gone, stays, other):
+            desk.queue.submit(request, now=desk.now())
+    desk.queue.hold(other.key, "two patients")
+    _hold_lost_destinations(desk)
+    assert {Status.HELD} == {desk.queue.job(each.key).status for each in gone}
+    assert "destination old is not in the settings" == desk.queue.job(gone[0].key).reason
+    assert Status.READY is desk.queue.job(stays.key).status
+    named = desk.destinations["results"]
+    _hold_lost_destinations(replace(desk, destinations={"old": named, "results": named}))
+    assert {Status.READY} == {desk.queue.job(each.key).status for each in gone}
+    assert (Status.HELD, "two patients") == (desk.queue.job(other.key).status, desk.queue.job(other.key).reason)
+
+
+# ---- a full disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.OperationalError("database or disk is full"), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_a_tick_outlasts_a_full_disk_and_says_so_once(error: Exception) -> None:
+    calls: list[Exception | None] = []
+    answers: Iterator[Exception | None] = iter([error, error, None])
+
+    def tick() -> None:
+        calls.append(next(answers, None))
+        if calls[-1] is not None:
+            raise calls[-1]
+
+    patient = _Patient(tick)
+    with structlog.testing.capture_logs() as said:
+        for _ in range(9):  # 1, then 2 left out, 1, then 4 left out, 1
+            patient()
+    assert [error, error, None] == calls
+    assert ["arrivals cannot be noted: waiting", "arrivals are noted again"] == [each["event"] for each in said]
+
+
+def test_a_tick_that_fails_otherwise_ends_the_service() -> None:
+    def tick() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        _Patient(tick)()

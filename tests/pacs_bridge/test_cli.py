@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -19,11 +20,14 @@ from pydicom.data import get_testdata_file
 from pynetdicom import AE, evt
 from typer.testing import CliRunner
 
+from pacs_bridge.archive import Archive
 from pacs_bridge.cli import app
 from pacs_bridge.cli_options import _parsed
 from pacs_bridge.cli_peers import dicom_files, peer_named
 from pacs_bridge.send import Peer
 from scheduler.database import Database
+from scheduler.job import JobRequest, Status
+from scheduler.sqlite_queue import SqliteQueue
 
 
 class WaitUntil(Protocol):
@@ -102,12 +106,12 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     assert set() == HEAVY & set(loaded.split())
 
 
-@pytest.mark.parametrize("command", ["process", "serve", "send", "status", "check", "phantom", "conflicts"])
+@pytest.mark.parametrize("command", ["process", "serve", "send", "status", "check", "phantom", "conflicts", "retry"])
 def test_every_command_has_help(run: CliRunner, command: str) -> None:
     assert 0 == run.invoke(app, [command, "--help"]).exit_code
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["check"], ["status"], ["conflicts", "list"]])
+@pytest.mark.parametrize("arguments", [["serve"], ["check"], ["status"], ["retry"], ["conflicts", "list"]])
 def test_settings_that_cannot_be_used_end_with_status_2_and_a_message(run: CliRunner, arguments: list[str]) -> None:
     result = run.invoke(app, [*arguments, "--set", "listener.prt=1"])
     assert (2, "", True) == (result.exit_code, result.stdout, "did you mean listener.port" in result.stderr)
@@ -139,6 +143,23 @@ def test_check_prints_one_json_object_and_fails_when_something_would(run: CliRun
 def test_status_without_a_state_says_what_to_do(run: CliRunner) -> None:
     result = run.invoke(app, ["status", "--json"])
     assert (2, "", True) == (result.exit_code, result.stdout, "start `ctriage serve` once" in result.stderr)
+
+
+def test_retry_prints_one_object_that_names_the_jobs(run: CliRunner, tmp_path: Path) -> None:
+    database = Database(tmp_path / "ctriage.sqlite")
+    Archive(tmp_path, database)
+    queue = SqliteQueue(database)
+    queue.submit(JobRequest(key="a", kind="deliver:pacs"), now=datetime.now(UTC))
+    (job,) = queue.claim(["deliver:pacs"], datetime.now(UTC), 30).started
+    queue.bury(job, "the PACS does not know us")
+    results = [
+        run.invoke(app, ["retry", *more, "--set", f"state_dir={tmp_path}"]) for more in (["--json"], [], ["0" * 12])
+    ]
+    assert [0, 0, 1] == [result.exit_code for result in results]
+    assert {"jobs": ["a"]} == json.loads(results[0].stdout)
+    assert "0 job(s) will be tried again." in results[1].stdout
+    assert Status.READY is queue.job("a").status
+    database.close()
 
 
 def test_status_of_a_file_without_tables_says_so(run: CliRunner, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class House:
             **{DELIVER + name: DeliverHandler(desk=self.desk) for name in self.desk.destinations},
         }
         chosen = {kind: handler for kind, handler in handlers.items() if not kinds or kind in kinds}
-        lane = Lane(name="all", executor=inline(), machine=Machine(memory_mb=1, slots=8), handlers=chosen)
+        lane = Lane(name="all", executor=inline(), machine=Machine(memory_mb=1, slots=8), handlers=chosen, give_up_at=3)
         queue = self.desk.queue
         return Worker(database=self.database, queue=queue, lanes=(lane,), now=self.clock, random=Random(0))
 
@@ -484,6 +484,121 @@ def test_a_buried_triage_leaves_the_version_before_it_current(house: House) -> N
     assert house.desk.ledger.version(STUDY, 2) is None
 
 
+@dataclass(kw_only=True)
+class _Failing:
+    """A triage handler whose tasks fail, but for those that say so."""
+
+    handler: TriageHandler
+    say_it_too: bool = False
+
+    def prepare(self, job: Job) -> Task[Any] | Nothing:
+        if "failed" in job.payload and not self.say_it_too:
+            return self.handler.prepare(job)
+        return Task(_fail)
+
+    def commit(self, job: Job, result: Any, connection: Any) -> None:
+        self.handler.commit(job, result, connection)
+
+    def failed(self, job: Job, reason: str, connection: Any) -> None:
+        self.handler.failed(job, reason, connection)
+
+
+def _fail() -> None:
+    raise ValueError("broken instance 1.2.840.113619.2.55.3")
+
+
+def failing(house: House, *, say_it_too: bool = False) -> None:
+    """Do all triage that is due and let it fail until nothing is left to try."""
+    handler = _Failing(handler=TriageHandler(desk=house.desk), say_it_too=say_it_too)
+    machine = Machine(memory_mb=1, slots=8)
+    lane = Lane(name="all", executor=inline(), machine=machine, handlers={TRIAGE: handler}, give_up_at=3)
+    worker = Worker(database=house.database, queue=house.desk.queue, lanes=(lane,), now=house.clock, random=Random(0))
+    for _ in range(20):
+        while worker.step():
+            pass
+        house.clock.now += timedelta(hours=1)
+
+
+def test_a_triage_that_is_given_up_sends_an_sr_that_nobody_looked(house: House) -> None:
+    house.receive(1, hot=True)
+    house.receive(2)
+    house.complete(1, 2)
+    key = house.submit_triage()
+    failing(house)
+    assert Status.BURIED is house.desk.queue.job(key).status
+    version = committed(house, 1)
+    assert (StudyStatus.NOT_ANALYSED, None) == (version.status, version.priority)
+    said = {(row.series_number, row.reason) for row in version.report().examined}
+    assert {(n, "failed: ValueError: broken instance (withheld)") for n in (1, 2)} == said
+    (sr,) = house.kept(1)
+    document = pydicom.dcmread(house.desk.objects_dir / sr.path)
+    assert ("PARTIAL", True) == (document.CompletionFlag, "NOT ANALYSED" in str(document))
+    assert {"deliver:pacs", "deliver:results"} == {job.kind for job in house.jobs(DELIVER)}
+    assert [] == house.jobs(DERIVE)
+
+
+def test_what_a_triage_that_failed_said_gives_way_when_it_is_tried_again(house: House) -> None:
+    house.receive(1, hot=True)
+    house.complete(1)
+    key = house.submit_triage()
+    failing(house)
+    house.desk.queue.resubmit(key, now=house.clock.now)
+    house.run(TRIAGE)
+    version = house.desk.ledger.latest(STUDY)
+    assert version is not None
+    assert (2, StudyStatus.ANALYSED, Priority.STAT) == (version.version, version.status, version.priority)
+    assert {"sr"} == {o.kind for o in house.kept(1)}
+    assert set() == {o.sop_instance_uid for o in house.kept(1)} & {o.sop_instance_uid for o in house.kept(2)}
+
+
+def test_a_second_failure_over_the_same_images_says_nothing_twice(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    for final in (False, True):
+        house.submit_triage(final=final)
+        failing(house)
+    assert [1, None] == [
+        v and v.version for v in (house.desk.ledger.latest(STUDY), house.desk.ledger.version(STUDY, 2))
+    ]
+
+
+def test_a_failure_after_a_finding_keeps_the_finding_and_says_what_was_not_looked_at(house: House) -> None:
+    house.receive(1, hot=True)
+    house.complete(1)
+    house.triage()
+    house.receive(2)
+    house.receive(1, 1, first=5)
+    house.complete(1, 2)
+    house.submit_triage(final=True)
+    failing(house)
+    version = house.desk.ledger.latest(STUDY)
+    assert version is not None
+    report = version.report()
+    assert (2, StudyStatus.PARTLY_ANALYSED, Priority.STAT) == (version.version, version.status, version.priority)
+    assert (1, [f"{STUDY}.2"]) == (len(report.findings), [row.series_instance_uid for row in report.skipped])
+    assert any("NOT ANALYSED, failed: ValueError" in note and "1 image(s)" in note for note in report.notes)
+    assert ["sr", "seg", "key_objects"] == [each.kind for each in house.kept(2)]
+
+
+def test_a_failure_that_cannot_be_said_either_ends(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    house.submit_triage()
+    failing(house, say_it_too=True)
+    assert [Status.BURIED, Status.BURIED] == [job.status for job in house.jobs(TRIAGE)]
+    assert house.desk.ledger.latest(STUDY) is None
+
+
+def test_a_file_that_is_gone_is_no_reason_to_stay_silent(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    min(_files(house, 1)).unlink()
+    house.submit_triage()
+    failing(house)
+    version = committed(house, 1)
+    assert (StudyStatus.NOT_ANALYSED, ("1 image(s) could not be read",)) == (version.status, version.report().notes)
+
+
 def _exhaust(house: House, *kinds: str) -> None:
     for _ in range(3):
         house.run(*kinds)
@@ -551,6 +666,14 @@ def test_pictures_that_cannot_be_made_are_said_with_the_version_and_its_flags_st
     assert ["sr"] == [each.kind for each in house.kept(1)]
 
 
+def test_pictures_are_admitted_by_what_the_study_needs(house: House) -> None:
+    house.receive(1, 200)
+    house.complete(1)
+    house.triage()
+    (job,) = house.jobs(DERIVE)
+    assert (300 + 400, 10) == (job.memory_mb, job.max_attempts)
+
+
 # ---- deliver --------------------------------------------------------------------------------------------------------
 
 
@@ -595,6 +718,25 @@ def test_a_delivery_writes_flags_and_pictures_below_the_study_key_and_version(ho
     assert {"sr.dcm", "seg.dcm", "key_objects.dcm", "summary.dcm", "summary.png"} == names
     sr = house.kept(1)[0]
     assert (house.desk.objects_dir / sr.path).read_bytes() == (folder / "sr.dcm").read_bytes()
+
+
+def test_a_peer_that_has_the_newest_version_is_not_sent_an_older_one_and_folders_keep_all(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    house.triage()
+    house.receive(2, hot=True)
+    house.complete(2)
+    house.triage()
+    handler, first, second = DeliverHandler(desk=house.desk), "v1:flags", "v2:flags"
+    deliveries = {job.key.partition(":")[2].split(":", 2)[2]: job for job in house.jobs("deliver:pacs")}
+    assert isinstance(handler.prepare(deliveries[first]), Task)  # nothing newer has been delivered: nothing blocks it
+    for job in house.desk.queue.claim(["deliver:pacs"], house.clock.now, 30, lambda w, _: [deliveries[second]]).started:
+        house.desk.queue.finish(job)
+    late = handler.prepare(deliveries[first])
+    assert isinstance(late, Nothing)
+    assert "version 2 was delivered before it" == late.reason
+    assert isinstance(handler.prepare(deliveries[second]), Task)
+    assert all(isinstance(handler.prepare(job), Task) for job in house.jobs("deliver:results"))
 
 
 @pytest.mark.parametrize("destination", ["results", "pacs"])

@@ -83,9 +83,11 @@ def test_an_instance_the_peer_does_not_understand_is_permanent(bridge: Any, list
         result.raise_failure()
 
 
-def test_rejection_by_title_is_permanent(bridge: Any, listen: Any, write_file: WriteFile) -> None:
+def test_rejection_by_title_is_tried_again_until_somebody_enters_our_title(
+    bridge: Any, listen: Any, write_file: WriteFile
+) -> None:
     listener = listen(bridge, callers=[("CT01", "127.0.0.1")])
-    with pytest.raises(Permanent, match="rejected us"):
+    with pytest.raises(Transient, match=r"rejected us .*: enter our AE title"):
         send_files([write_file()], peer_of(listener), calling_ae="STRANGER").raise_failure()
 
 

@@ -1,14 +1,14 @@
 """``ctriage status``: one view of studies, jobs, deliveries and conflicts, which looking does not change."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pacs_bridge.archive import Archive, StoredFile
-from pacs_bridge.conflicts import accept
+from pacs_bridge.conflicts import accept, retry
 from pacs_bridge.errors import UnknownConflict, UnknownStudy
 from pacs_bridge.instance import InstanceFacts
 from pacs_bridge.ledger import Ledger
@@ -173,6 +173,56 @@ def test_a_study_whose_last_triage_was_given_up_is_failed(service: Service) -> N
     service.queue.bury(job, "ValueError: never again")
     states = {study["study_instance_uid"]: study["state"] for study in read_status(service.path)["studies"]}
     assert {BLEED: "kept", OTHER: "failed"} == states
+
+
+def test_saying_that_a_study_failed_does_not_hide_that_it_failed(service: Service) -> None:
+    (job,) = service.queue.claim({"triage"}, NOW, 30).started
+    service.queue.bury(job, "ValueError: broken instance 1.2.840.113619.2.55.3")
+    payload = {"study_instance_uid": OTHER, "failed": "failed: ValueError"}
+    service.queue.submit(JobRequest(key="saying", kind="triage", payload=payload), now=NOW + timedelta(seconds=1))
+    (study,) = read_status(service.path, service.key(OTHER))["studies"]
+    assert "failed" == study["state"]
+    reasons = {row["key"]: row["reason"] for row in read_status(service.path)["jobs"]}
+    assert "ValueError: broken instance (withheld)" == reasons[job.key]
+
+
+def test_whatever_is_unfinished_is_shown_however_much_came_later(service: Service) -> None:
+    later = NOW + timedelta(seconds=1)
+    with service.database.transaction() as connection:
+        for n in range(1001):
+            service.queue.submit(JobRequest(key=f"derive/{n}", kind="derive"), now=later)
+        connection.execute("update jobs set status = 'done' where kind = 'derive'")
+        connection.execute(
+            "insert into studies (study_instance_uid, study_key, patient_id, patient_name, accession_number,"
+            " description, first_received_at, last_received_at)"
+            " select key, key, '', '', '', '', '2027', '2027' from jobs where kind = 'derive'"
+        )
+    status = read_status(service.path)
+    assert (1000, 1) == tuple(sum(row["kind"] == kind for row in status["jobs"]) for kind in ("derive", "triage"))
+    assert service.key(BLEED) == status["deliveries"][0]["study_key"]
+    assert {service.key(BLEED), service.key(OTHER)} <= {study["study_key"] for study in status["studies"]}
+    assert 2 == read_status(service.path, service.key(BLEED))["studies"][0]["report_version"]
+
+
+def buried(service: Service) -> list[str]:
+    with service.database.transaction():
+        jobs = service.queue.claim({"triage", "deliver:pacs"}, NOW, 30).started
+        for job in jobs:
+            service.queue.bury(job, "the PACS does not know us")
+    return sorted(job.key for job in jobs)
+
+
+def test_what_was_given_up_is_brought_back_for_all_or_for_one_study(service: Service) -> None:
+    everything = buried(service)
+    (mine,) = retry(service.path, service.key(BLEED), now=NOW)
+    assert (f"deliver:pacs/{BLEED}", Status.READY) == (mine, service.queue.job(mine).status)
+    assert sorted(set(everything) - {mine}) == list(retry(service.path, None, now=NOW))
+    assert [] == list(retry(service.path, None, now=NOW))
+
+
+def test_retry_of_a_study_nobody_knows_is_an_error(service: Service) -> None:
+    with pytest.raises(UnknownStudy):
+        retry(service.path, "0123456789ab", now=NOW)
 
 
 def test_what_was_noticed_while_pictures_were_made_is_shown(service: Service) -> None:
