@@ -53,7 +53,9 @@ def stored_values(dataset: Dataset, header: Header) -> Stored:
     """Decode a single-frame greyscale image to its stored values: int32, shape (rows, columns).
 
     Bits above Bits Stored are dropped and the sign is taken from Pixel Representation (PS3.5 8.1.1), whatever the
-    codec returned. Raises UnreadablePixels where the bytes do not hold the image that the header announces.
+    codec returned. A padding value that needs those bits keeps them, so that it is never taken for a measurement: some
+    scanners write -2000 as 63536 into images of 12 bits. Raises UnreadablePixels where the bytes do not hold the image
+    that the header announces.
     """
     refuse_impossible(header)
     data = _pixel_bytes(dataset)
@@ -156,9 +158,18 @@ def _reinterpret(image: npt.NDArray[Any], header: Header) -> Stored:
     values = image.astype(np.int32, copy=True)
     if header.bits_stored == 32:
         return values
-    mask = (1 << header.bits_stored) - 1
-    values &= mask
-    if header.pixel_representation == 1:
-        sign = 1 << (header.bits_stored - 1)
-        values = (values ^ sign) - sign
-    return values
+    stored = _low_bits(values, header.bits_stored, header)
+    if header.pixel_padding is None or header.bits_stored == header.bits_allocated:
+        return stored
+    whole = _low_bits(values, header.bits_allocated, header)
+    low, high = header.pixel_padding
+    return np.where((whole >= low) & (whole <= high), whole, stored)
+
+
+def _low_bits(values: Stored, bits: int, header: Header) -> Stored:
+    """Read the lowest ``bits`` of each value, as a signed number where the header says so."""
+    low = values & ((1 << bits) - 1) if bits < 32 else values
+    if header.pixel_representation != 1 or bits == 32:
+        return low
+    sign = 1 << (bits - 1)
+    return (low ^ sign) - sign

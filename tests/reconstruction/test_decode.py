@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.encaps import encapsulate, get_frame
 
+from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.decode import Stored, stored_values
 from reconstruction.errors import UnreadablePixels
-from reconstruction.headers import Header, read_dataset, transfer_syntax_of
+from reconstruction.headers import Header, read_dataset, read_header, transfer_syntax_of
+from reconstruction.slices import stack_of
 
 WriteCt = Callable[..., Path]
 JPEG_BASELINE, JPEG_12_BIT = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
@@ -90,6 +92,48 @@ def test_rubbish_above_the_stored_bits_is_dropped_and_the_sign_kept(
     tags = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": representation}
     path = write_ct(pixels=raw.astype(f"{order}u2"), transfer_syntax=syntax, **tags)
     np.testing.assert_array_equal(decoded(path), values)
+
+
+@pytest.mark.parametrize(
+    ("representation", "padding", "raw", "expected"),
+    [
+        (0, 63536, [63536, 2096, 1024, 0], [63536, 2096, 1024, 0]),  # -2000 written into unsigned 12 bits: 2096 is bone
+        (0, 2096, [63536, 2096, 1024, 0], [2096, 2096, 1024, 0]),
+        (
+            1,
+            -32768,
+            [0x8000, 0x0000, 0x0FFF, 0xF830],
+            [-32768, 0, -1, -2000],
+        ),  # what reads 0 beside it is a measurement
+        (1, -2000, [0xF830, 0x0830, 0x0FFF, 0x0000], [-2000, -2000, -1, 0]),
+    ],
+)
+def test_padding_above_the_stored_bits_stays_padding_and_hides_no_measurement(
+    write_ct: WriteCt, representation: int, padding: int, raw: list[int], expected: list[int]
+) -> None:
+    path = write_ct(
+        pixels=np.array(raw * 6, dtype=np.uint16).reshape(4, 6),
+        BitsStored=12,
+        HighBit=11,
+        PixelRepresentation=representation,
+        PixelPaddingValue=padding,
+    )
+    np.testing.assert_array_equal(decoded(path).ravel(), expected * 6)
+
+
+def test_padding_above_the_stored_bits_is_masked_in_the_volume(write_ct: WriteCt) -> None:
+    tags = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "PixelPaddingValue": 63536}
+    pixels = np.array([63536, 2096, 1024] * 8, dtype=np.uint16)
+    paths = {
+        f"2.25.{n}": write_ct(
+            f"{n}.dcm", pixels=pixels, SOPInstanceUID=f"2.25.{n}", ImagePositionPatient=[0, 0, n], **tags
+        )
+        for n in range(3)
+    }
+    made = assemble(stack_of([read_header(path) for path in paths.values()]), pixel_reader(paths))
+    assert made.padding is not None
+    assert [True, False, False] == made.padding[1].ravel()[:3].tolist()
+    assert [-1024, 1072, 0] == made.volume.hu[1].ravel()[:3].tolist()
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)
