@@ -9,9 +9,9 @@ import errno
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,7 @@ from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
 from pacs_bridge.files import sync_folder, write_whole
 from pacs_bridge.instance import InstanceFacts, facts_from_json
 from pacs_bridge.part10 import file_header
+from pacs_bridge.settings import SettingsError
 from scheduler.database import Database, migrate, statements
 
 StudyKey = NewType("StudyKey", str)
@@ -33,7 +34,9 @@ StudyState = Literal["kept", "open", "quiet"]
 SeriesState = Literal["kept", "open", "complete"]
 
 FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
+SECRET_BYTES: Final = 32
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_IDENTITY: Final = {"patient_id": "", "patient_name": "", "accession_number": "", "study_description": ""}
 _log = structlog.get_logger()
 
 
@@ -132,7 +135,10 @@ class Archive:
         free_space_floor_bytes: int = FREE_SPACE_FLOOR_BYTES,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
-        """Bring folder and index up to date, and clear away what an earlier process left half-written."""
+        """Bring folder and index up to date, and clear away what an earlier process left half-written.
+
+        Raises SettingsError where the key of the study keys is damaged.
+        """
         self._folder = state_dir / "archive"
         self._incoming = self._folder / "incoming"
         self._database = database
@@ -140,7 +146,7 @@ class Archive:
         self._free_bytes = free_bytes
         _make_folders(self._folder, self._incoming)
         _clear(self._incoming)
-        self._secret = _secret(state_dir / "secret")
+        self._secret = _secret(state_dir / "secret", self._incoming)
         migrate(database, "pacs_bridge", "sql/migrations")
         self._sql = statements("pacs_bridge", "sql/archive.sql")
 
@@ -185,13 +191,16 @@ class Archive:
     def add(
         self, facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime, *, is_ours: bool = False
     ) -> Added:
-        """Enter an instance whose file is stored; the first content of a SOP instance stays the current one."""
+        """Enter an instance whose file is stored; the first content of a SOP instance stays the current one.
+
+        A result of ours says nothing of who the patient is: a PACS may have put another Patient ID into it.
+        """
         row = _as_row(facts, stored, calling_ae, received_at)
         with self._database.transaction() as connection:
             contents = connection.execute(self._sql["contents_of"], row).fetchall()
             if any(content["sha256"] == stored.sha256 for content in contents):
                 return Added.DUPLICATE
-            self._touch(connection, row)
+            self._touch(connection, row | _NO_IDENTITY if is_ours else row)
             first = not contents
             connection.execute(self._sql["add_instance"], {**row, "is_current": first, "is_ours": is_ours})
             if first:
@@ -291,8 +300,19 @@ class Archive:
 def _make_folders(archive: Path, incoming: Path) -> None:
     for folder in (archive, incoming, *(archive / f"{number:02x}" for number in range(256))):
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    _close_to_others(archive)
     sync_folder(archive)
     sync_folder(archive.parent)
+
+
+def _close_to_others(folder: Path) -> None:
+    """Keep other local users out, also of a folder that was there before; whose it is not says so."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        try:
+            folder.chmod(mode & ~stat.S_IRWXO)
+        except PermissionError:
+            _log.warning("open_to_other_users", folder=folder.name, remedy="chmod o-rwx, as its owner")
 
 
 def _clear(incoming: Path) -> None:
@@ -303,15 +323,20 @@ def _clear(incoming: Path) -> None:
             _log.warning("leftover_not_removed", file=leftover.name, reason=refused.strerror)
 
 
-def _secret(path: Path) -> bytes:
-    """Read the key of the study keys; the first start makes it."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-    return path.read_bytes()
+def _secret(path: Path, incoming: Path) -> bytes:
+    """Read the key of the study keys; the first start makes it, whole and for the owner alone, or not at all."""
+    if not path.exists():
+        made = incoming / "secret"
+        write_whole(made, (secrets.token_bytes(SECRET_BYTES),), incoming)
+        made.chmod(0o600)
+        made.rename(path)
+        sync_folder(path.parent)
+    secret = path.read_bytes()
+    if len(secret) < SECRET_BYTES:
+        damage = f"the key of the study keys is damaged ({len(secret)} of {SECRET_BYTES} bytes)"
+        remedy = "put it back from a backup, or delete it: then a new one is made, and study keys change"
+        raise SettingsError((f"{path}: {damage}: {remedy}",))
+    return secret
 
 
 def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pacs_bridge.archive import Added, Archive
 from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
 from pacs_bridge.instance import read_facts
+from pacs_bridge.settings import SettingsError
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,9 +28,9 @@ def put(bridge: Any, make_slice: Any, encode: Any) -> Put:
     return lambda n=1, **overrides: _put(bridge.archive, encode(make_slice(n, **overrides)))
 
 
-def _put(archive: Archive, dataset: bytes) -> Added:
+def _put(archive: Archive, dataset: bytes, *, is_ours: bool = False) -> Added:
     facts = read_facts(dataset, EXPLICIT)
-    return archive.add(facts, archive.store(facts, dataset, EXPLICIT, "CT01"), "CT01", AT)
+    return archive.add(facts, archive.store(facts, dataset, EXPLICIT, "CT01"), "CT01", AT, is_ours=is_ours)
 
 
 def _files(state_dir: Path) -> list[Path]:
@@ -86,6 +87,32 @@ def test_an_instance_without_patient_id_hides_no_second_patient(bridge: Any, put
     assert ["patient"] == [each.kind for each in bridge.archive.open_conflicts("1.2.3")]
 
 
+COERCED = {"PatientID": "PACS-1", "PatientName": "Coerced", "AccessionNumber": "A9", "StudyDescription": "Other"}
+
+
+def _identity(archive: Archive) -> tuple[str, str, str, str]:
+    study = archive.study("1.2.3")
+    return study.patient_id, study.patient_name, study.accession_number, study.description
+
+
+def test_a_result_of_ours_with_another_patient_id_is_no_second_patient(
+    bridge: Any, make_slice: Any, encode: Any
+) -> None:
+    _put(bridge.archive, encode(make_slice(1)))
+    before = _identity(bridge.archive)
+    assert _put(bridge.archive, encode(make_slice(2, **COERCED)), is_ours=True) is Added.NEW
+    assert ([], before) == (bridge.archive.open_conflicts(), _identity(bridge.archive))
+
+
+def test_a_result_of_ours_that_comes_first_says_not_whose_study_it_is(
+    bridge: Any, make_slice: Any, encode: Any
+) -> None:
+    _put(bridge.archive, encode(make_slice(2, **COERCED)), is_ours=True)
+    assert ("", "", "", "") == _identity(bridge.archive)
+    _put(bridge.archive, encode(make_slice(1)))
+    assert ([], "P1") == (bridge.archive.open_conflicts(), _identity(bridge.archive)[0])
+
+
 def test_a_study_is_found_by_its_key_also_after_a_restart(make_bridge: Any, make_slice: Any, encode: Any) -> None:
     _put(make_bridge().archive, encode(make_slice()))
     again = make_bridge().archive
@@ -98,6 +125,27 @@ def test_a_study_is_found_by_its_key_also_after_a_restart(make_bridge: Any, make
 
 def test_the_secret_is_for_the_owner_alone(bridge: Any) -> None:
     assert 0o600 == stat.S_IMODE((bridge.state_dir / "secret").stat().st_mode)
+
+
+@pytest.mark.parametrize("left", [b"", b"half a key"])
+def test_a_damaged_secret_is_refused_and_never_used(make_bridge: Any, tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "secret").write_bytes(left)
+    with pytest.raises(SettingsError, match=rf"secret: .* damaged \({len(left)} of 32 bytes\): put it back"):
+        make_bridge()
+    assert left == (tmp_path / "secret").read_bytes()
+
+
+def test_a_start_that_was_killed_before_the_secret_was_whole_is_made_good(make_bridge: Any, tmp_path: Path) -> None:
+    (tmp_path / "archive" / "incoming").mkdir(parents=True)
+    (tmp_path / "archive" / "incoming" / "secret").write_bytes(b"half")
+    key = make_bridge().archive.study_key("1.2.3")
+    assert (32, key) == ((tmp_path / "secret").stat().st_size, make_bridge().archive.study_key("1.2.3"))
+
+
+def test_other_users_cannot_look_into_the_archive(make_bridge: Any, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir(mode=0o755)
+    make_bridge()
+    assert 0o750 == stat.S_IMODE((tmp_path / "archive").stat().st_mode)
 
 
 def test_half_written_files_are_cleared_away_at_the_start(make_bridge: Any) -> None:
