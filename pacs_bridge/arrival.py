@@ -16,6 +16,8 @@ from typing import Final
 EVEN_WITHIN: Final = 0.02
 """Steps along the normal may differ by this part of the commonest one and still be even."""
 EVEN_WITHIN_MM: Final = 0.02
+ABUT_WITHIN: Final = 1.1
+"""Neighbours abut when they are no farther apart than this many times the thicker one's slice thickness."""
 FEWEST_SLICES: Final = 3
 
 
@@ -62,6 +64,7 @@ class InstanceStored:
     acquisition_number: int | None = None
     position_mm: float | None = None
     orientation: tuple[float, ...] | None = None
+    slice_thickness_mm: float | None = None
     declared_count: int | None = None
 
 
@@ -307,14 +310,18 @@ def _believed(series: SeriesState) -> Evidence | None:
 
 
 def contiguous(instances: Sequence[InstanceStored]) -> bool:
-    """Say whether these are slices evenly spaced along one normal, and numbered from 0 or 1 without holes."""
+    """Say whether these are slices along one normal without a gap, and numbered from 0 or 1 without holes.
+
+    Without a gap: evenly spaced, or each abutting on or overlapping the next, as in a head scanned in steps of two
+    thicknesses.
+    """
     numbers = sorted(each.instance_number for each in instances if each.instance_number is not None)
-    positions = sorted(each.position_mm for each in instances if each.position_mm is not None)
-    if len(instances) < FEWEST_SLICES or len(numbers) != len(instances) or len(positions) != len(instances):
+    places = sorted((e.position_mm, e.slice_thickness_mm or 0.0) for e in instances if e.position_mm is not None)
+    if len(instances) < FEWEST_SLICES or len(numbers) != len(instances) or len(places) != len(instances):
         return False
     numbered = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     orientations = {tuple(round(cosine, 3) for cosine in each.orientation or ()) for each in instances}
-    return numbered and len(orientations) == 1 and _even(positions)
+    return numbered and len(orientations) == 1 and (_even([position for position, _ in places]) or _abut(places))
 
 
 def _even(positions: Sequence[float]) -> bool:
@@ -322,6 +329,14 @@ def _even(positions: Sequence[float]) -> bool:
     middle = steps[len(steps) // 2]
     allowed = max(EVEN_WITHIN * middle, EVEN_WITHIN_MM)
     return middle > EVEN_WITHIN_MM and steps[-1] - middle <= allowed and middle - steps[0] <= allowed
+
+
+def _abut(places: Sequence[tuple[float, float]]) -> bool:
+    """Say whether each of these (position, thickness) in order reaches the next; the same place twice does not."""
+    return all(
+        EVEN_WITHIN_MM < after - before <= ABUT_WITHIN * max(thickness, next_thickness)
+        for (before, thickness), (after, next_thickness) in pairwise(places)
+    )
 
 
 def _all_declared_are_there(series: SeriesState) -> bool:

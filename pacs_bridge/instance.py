@@ -15,16 +15,13 @@ from typing import Any, Final
 from pydicom.charset import convert_encodings, decode_bytes
 
 from pacs_bridge.errors import CannotUnderstand
+from pipeline.select import belongs_to_ct
 
 Triple = tuple[float, float, float]
 
 DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
 IMPLICIT_VR: Final = "1.2.840.10008.1.2"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-CT_CLASSES: Final = frozenset(
-    f"1.2.840.10008.5.1.4.1.1.2{variant}"
-    for variant in ("", ".1", ".2")  # CT, Enhanced CT, Legacy Converted Enhanced CT
-)
 MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
 MAX_INFLATED_BYTES: Final = 2**30
@@ -60,11 +57,12 @@ class InstanceFacts:
     declared_count: int | None = None
     image_position: Triple | None = None
     orientation: tuple[float, ...] | None = None
+    slice_thickness_mm: float | None = None
 
     @property
     def is_ct(self) -> bool:
         """Say whether this belongs to a CT study: by modality (a scanner's pages too), or by SOP class."""
-        return self.modality == "CT" or self.sop_class_uid in CT_CLASSES
+        return belongs_to_ct(self.modality, self.sop_class_uid)
 
     @property
     def position_mm(self) -> float | None:
@@ -108,6 +106,7 @@ def read_facts(dataset: bytes, transfer_syntax: str) -> InstanceFacts:
         declared_count=_integer(raw.get(0x00201209, b"")) or _integer(raw.get(0x00201002, b"")),
         image_position=_triple(_decimals(raw.get(0x00200032, b""), 3)),
         orientation=_decimals(raw.get(0x00200037, b""), 6),
+        slice_thickness_mm=_decimal(raw.get(0x00180050, b"")),
     )
 
 
@@ -138,7 +137,7 @@ _INTEGERS: Final = {
     "instance_number": 0x00200013,
     "frames": 0x00280008,
 }
-_OTHERS: Final = (0x80005, 0x80008, 0x80060, 0x201209, 0x201002, 0x200032, 0x200037, 0x280010, 0x280011)
+_OTHERS: Final = (0x80005, 0x80008, 0x80060, 0x201209, 0x201002, 0x200032, 0x200037, 0x280010, 0x280011, 0x180050)
 _WANTED: Final = frozenset((*_UIDS.values(), *_TEXTS.values(), *_INTEGERS.values(), *_OTHERS))
 _PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -286,6 +285,11 @@ def _decimals(value: bytes, count: int) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _decimal(value: bytes) -> float | None:
+    numbers = _decimals(value, 1)
+    return numbers[0] if numbers else None
 
 
 def _triple(numbers: tuple[float, ...] | None) -> Triple | None:

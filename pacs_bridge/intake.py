@@ -204,6 +204,7 @@ def _event(facts: InstanceFacts, association: str, at: datetime) -> InstanceStor
         acquisition_number=facts.acquisition_number,
         position_mm=facts.position_mm,
         orientation=facts.orientation,
+        slice_thickness_mm=facts.slice_thickness_mm,
         declared_count=facts.declared_count,
     )
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.model import (
     Declined,
     DetectorRun,
@@ -23,14 +25,22 @@ from pipeline.model import (
     WorkingGrid,
 )
 from pipeline.ports import Detector
-from pipeline.rules import merged, priority_of, status_of, with_coverage
-from pipeline.select import Selected, digest_of, select_series
+from pipeline.rules import NO_VOLUME, merged, priority_of, status_of, with_coverage
+from pipeline.select import Selected, ct_instances, digest_of, select_series
 from reconstruction.assemble import Assembled, assemble, pixel_reader
 from reconstruction.errors import ReconstructionError
 from reconstruction.headers import Header
-from reconstruction.resample import Regularised, region_centroid_lps_mm, region_volume_ml, regularise, to_acquired
+from reconstruction.resample import (
+    Regularised,
+    positions_mm,
+    region_centroid_lps_mm,
+    region_volume_ml,
+    regularise,
+    slice_points_mm,
+    to_acquired,
+)
 from reconstruction.slices import Stack
-from reconstruction.volume import Volume
+from reconstruction.volume import Mask, Volume
 
 STRAIGHT_WITHIN_DEG = 0.1
 """A stack whose axis leaves the slice normal by more than this is tilted."""
@@ -46,13 +56,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesResult:
-    """What became of one series: a row per stack, the findings, and the seconds each step took."""
+    """What became of one series: a row per stack, the findings, and the seconds each step took.
+
+    ``ct_instances`` are those that count for the study's digest.
+    """
 
     series_instance_uid: str
     digest: str
     examined: tuple[ExaminedStack, ...]
     findings: tuple[Finding, ...]
     timings_s: Mapping[str, float]
+    ct_instances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +95,7 @@ def process_series(
         examined=tuple(examined),
         findings=tuple(findings),
         timings_s=timings,
+        ct_instances=ct_instances(s.header for s in sources),
     )
 
 
@@ -104,7 +119,7 @@ def assemble_report(
     status = status_of(rows)
     return Report(
         study_instance_uid=study_instance_uid,
-        study_digest=digest_of(uid for row in rows for uid in row.instances),
+        study_digest=digest_of(uid for result in results for uid in result.ct_instances),
         status=status,
         priority=priority_of(status, rows, findings),
         examined=rows,
@@ -139,16 +154,17 @@ def _examine(
     row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
     with _timed(timings, "detect", clock):
         looked = [_look(detector, read.working, row) for detector in detectors]
-    runs = tuple(run for run, _ in looked)
+    runs = tuple(each.run for each in looked)
     reason = None if any(run.status == "ran" for run in runs) else _why_not_analysed(runs)
-    return replace(row, detectors=runs, reason=reason), [f for _, found in looked for f in found]
+    notes = (*row.notes, *(note for each in looked for note in each.notes))
+    return replace(row, detectors=runs, reason=reason, notes=notes), [f for each in looked for f in each.findings]
 
 
 def _unread(row: ExaminedStack, reason: str, detectors: Sequence[Detector]) -> ExaminedStack:
     """Name every detector that would have looked at a volume, so that its absence is seen."""
     if row.role is not Role.VOLUME:
         return row
-    runs = tuple(_run(detector, "declined", f"no volume: {reason}") for detector in detectors)
+    runs = tuple(_run(detector, "declined", f"{NO_VOLUME}: {reason}") for detector in detectors)
     return replace(row, reason=reason, detectors=runs)
 
 
@@ -161,17 +177,28 @@ def _working_grid(read: ReadStack) -> WorkingGrid | None:
     )
 
 
-def _look(detector: Detector, volume: Volume, row: ExaminedStack) -> tuple[DetectorRun, list[Finding]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """What one detector made of a stack; ``notes`` name the findings whose place is not what it said."""
+
+    run: DetectorRun
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _look(detector: Detector, volume: Volume, row: ExaminedStack) -> _Looked:
     try:
         if reason := detector.declines(row.acquisition):
-            return _run(detector, "declined", reason), []
+            return _Looked(run=_run(detector, "declined", reason))
         result = detector(volume, row.acquisition)
         if isinstance(result, Declined):
-            return _run(detector, "declined", result.reason), []
-        return _run(detector, "ran", None), [_on_acquired_slices(finding, row) for finding in result]
+            return _Looked(run=_run(detector, "declined", result.reason))
+        placed = [_placed(finding, row) for finding in result]
     # A plug-in may fail in any way; the others still run, and the Report shows this one as failed.
     except Exception as error:  # noqa: BLE001
-        return _run(detector, "failed", f"{type(error).__name__}: {error}"), []
+        return _Looked(run=_run(detector, "failed", f"{type(error).__name__}: {error}"))
+    notes = tuple(f"{detector.name}: {note}" for _, note in placed if note)
+    return _Looked(run=_run(detector, "ran", None), findings=tuple(f for f, _ in placed), notes=notes)
 
 
 def _run(detector: Detector, status: DetectorStatus, reason: str | None) -> DetectorRun:
@@ -188,6 +215,40 @@ def _why_not_analysed(runs: Sequence[DetectorRun]) -> str:
     if not runs:
         return "no detector is switched on"
     return "; ".join(f"{run.name}: {run.reason}" for run in runs)
+
+
+def _placed(finding: Finding, row: ExaminedStack) -> tuple[Finding, str | None]:
+    """Carry a finding to the slices as acquired; where that fails it is shown at the nearest voxel, with a note.
+
+    It is not dropped, nor are its neighbours: a positive that is a little off its place still brings a reader.
+    """
+    try:
+        return _on_acquired_slices(finding, row), None
+    except (ReconstructionError, ValueError) as error:
+        note = f"a finding ({finding.kind}) is shown at the nearest voxel, without its size: {error}"
+        return _at_nearest_voxel(finding, row), note
+
+
+def _at_nearest_voxel(finding: Finding, row: ExaminedStack) -> Finding:
+    """Shrink a finding to the acquired voxel nearest to the middle of its region; no volume is claimed for that."""
+    geometry, region = row.geometry, finding.region
+    assert geometry is not None
+    inside = np.argwhere(region.bits).mean(axis=0) if region.bits.any() else (np.array(region.bits.shape) - 1) / 2.0
+    middle = region.geometry.to_mm(inside + region.origin_kji)
+    positions = positions_mm(geometry, row.slice_positions_mm)
+    along = float(geometry.to_index(middle)[0]) * geometry.slice_step_mm
+    k = int(np.abs(positions - along).argmin())
+    j, i = np.rint(geometry.to_index(middle + (positions[k] - along) * geometry.normal)[1:])
+    kji = (k, *(int(np.clip(n, 0, size - 1)) for n, size in zip((j, i), geometry.shape[1:], strict=True)))
+    x, y, z = slice_points_mm(geometry, kji, row.slice_positions_mm)
+    return replace(
+        finding,
+        region=Mask(bits=np.ones((1, 1, 1), dtype=np.bool_), origin_kji=(kji[0], kji[1], kji[2]), geometry=geometry),
+        volume_ml=None,
+        centroid_lps_mm=(float(x), float(y), float(z)),
+        series_instance_uid=row.series_instance_uid,
+        stack=row.stack,
+    )
 
 
 def _on_acquired_slices(finding: Finding, row: ExaminedStack) -> Finding:

@@ -10,6 +10,7 @@ from reconstruction.slices import Refused, Stack, stacks_of
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _MULTI_FRAME_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
+_CT_CLASSES = _MULTI_FRAME_CT | {_CT_IMAGE}
 _DOCUMENT_MODALITIES = frozenset({"SR", "DOC", "PR", "KO", "PLAN"})
 _REFORMATS = frozenset({"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "VOLREN", "VRT", "3D", "CPR"})
 _ROLES = tuple(Role)
@@ -27,6 +28,19 @@ class Selected:
 def digest_of(sop_instance_uids: Iterable[str]) -> str:
     """Hash the sorted names of the instances that ``select`` may read (DESIGN, study.digest)."""
     return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
+
+
+def belongs_to_ct(modality: str, sop_class_uid: str) -> bool:
+    """Say whether an instance belongs to a CT study: by modality (a scanner's pages too), or by SOP class.
+
+    What does not is kept and forwarded, never read, and never changes a study's digest (DESIGN, study.digest).
+    """
+    return modality.upper() == "CT" or sop_class_uid in _CT_CLASSES
+
+
+def ct_instances(headers: Iterable[Header]) -> tuple[str, ...]:
+    """Name the instances that count for a study's digest."""
+    return tuple(h.sop_instance_uid for h in headers if belongs_to_ct(h.modality, h.sop_class_uid))
 
 
 def select_series(headers: Sequence[Header]) -> tuple[Selected, ...]:
@@ -47,7 +61,7 @@ def role_of(header: Header) -> tuple[Role, str | None]:
         return Role.DOCUMENT, f"a document ({header.modality}), not an image of the patient"
     if header.modality != "CT":
         return Role.NOT_CT, f"modality {header.modality or 'not stated'}, not CT"
-    if header.sop_class_uid not in _MULTI_FRAME_CT | {_CT_IMAGE} or not header.has_pixels:
+    if header.sop_class_uid not in _CT_CLASSES or not header.has_pixels:
         return Role.DOCUMENT, "a page or screen capture, not a CT image"
     return _role_of_ct(header)
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from time import process_time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +29,9 @@ from pacs_bridge.arrival import (
     handle,
     restore,
 )
+from pacs_bridge.instance import read_facts
+from pacs_bridge.intake import _event
+from pacs_bridge.part10 import read_file
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits(quiet_s=60, settle_s=5, declared_s=600)
@@ -106,6 +111,53 @@ def test_uneven_positions_wait_for_the_quiet_period() -> None:
     uneven = replace(instance(3), position_mm=30.0)
     _, told = run(*slices(1, 2), uneven, *slices(4), released(), tick(59))
     assert told == []
+
+
+@pytest.fixture(scope="module")
+def stepped(shared_data: Path) -> list[InstanceStored]:
+    """Return what a real tilted head makes of the arrival: 14 slices of 4 mm, then 14 of 7 mm."""
+    files = [read_file(path) for path in sorted((shared_data / "head_ge_tilted").rglob("*.dcm"))]
+    facts = [read_facts(file.path.read_bytes()[file.offset :], file.transfer_syntax) for file in files]
+    return [_event(each, "A", START) for each in facts]
+
+
+def test_a_real_head_in_steps_of_two_thicknesses_is_complete_at_the_release(stepped: list[InstanceStored]) -> None:
+    assert {4.0, 7.0} == {each.slice_thickness_mm for each in stepped}
+    _, told = run(*stepped, released())
+    assert ([Evidence.CONTIGUOUS], 28) == (evidence_of(told), len(stepped))
+
+
+@pytest.mark.parametrize("missing", range(1, 27))
+def test_a_slice_missing_inside_it_is_a_gap_however_the_rest_is_numbered(
+    stepped: list[InstanceStored], missing: int
+) -> None:
+    ordered = sorted(stepped, key=lambda each: each.instance_number or 0)
+    left = [*ordered[:missing], *ordered[missing + 1 :]]
+    assert run(*left, released())[1] == []
+    if missing not in (13, 14):  # the two that overlap: without either the others still abut
+        renumbered = [replace(each, instance_number=n) for n, each in enumerate(left, 1)]
+        assert run(*renumbered, released())[1] == []
+
+
+@pytest.mark.parametrize(
+    ("positions_mm", "thickness_mm", "complete"),
+    [
+        ((0.0, 5.0, 8.0), 5.0, True),
+        ((0.0, 5.5, 8.0), 5.0, True),
+        ((0.0, 5.6, 8.0), 5.0, False),
+        ((0.0, 0.0, 5.0), 5.0, False),  # the same place twice: a second phase of which more may come
+        ((0.0, 5.0, 8.0), None, False),
+    ],
+)
+def test_uneven_slices_are_complete_where_they_abut_or_overlap(
+    positions_mm: tuple[float, ...], thickness_mm: float | None, *, complete: bool
+) -> None:
+    sent = [
+        replace(instance(n), position_mm=position, slice_thickness_mm=thickness_mm)
+        for n, position in enumerate(positions_mm, 1)
+    ]
+    _, told = run(*sent, released())
+    assert complete == bool(evidence_of(told))
 
 
 def test_a_missing_first_slice_waits_for_the_quiet_period() -> None:

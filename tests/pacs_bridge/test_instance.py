@@ -40,6 +40,7 @@ def test_facts_agree_with_pydicom_on_every_real_file(shared_data: Path) -> None:
         assert header.get("InstanceNumber") == facts.instance_number
         assert (header.get("Rows"), header.get("Columns")) == (facts.rows, facts.columns)
         assert [*(header.get("ImagePositionPatient") or [])] == [*(facts.image_position or [])]
+        assert header.get("SliceThickness") == facts.slice_thickness_mm
         compared += 1
     assert compared > 300
 

@@ -190,13 +190,63 @@ def test_each_detector_answers_for_itself_and_the_others_go_on(
     assert (1, True, None) == (len(result.findings), row.analysed, row.reason)
 
 
-def test_a_region_on_a_foreign_grid_is_a_failure_not_a_misplaced_finding(write_series: WriteSeries) -> None:
-    foreign = processed(write_series(EVEN, ball, series=2), Bright()).findings
-    detector = Saying(answer=lambda: foreign)
-    result = processed(write_series(UNEVEN, ball, tilt_deg=10.0), detector)
-    ((_, status, reason),) = told(only_row(result))
-    assert ("failed", ()) == (status, result.findings)
-    assert "ValueError: a finding's region does not lie on the grid that was given" == reason
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlsoElsewhere(Bright):
+    """Finds what is bright, and before it a region that cannot be carried to the acquired slices."""
+
+    elsewhere: Callable[[Volume], Mask]
+
+    def __call__(self, volume: Volume, acquisition: Acquisition, /) -> Sequence[Finding] | Declined:
+        found = Mask.cropped_from(volume.hu > 50, volume.geometry)
+        return [self.finding(self.elsewhere(volume)), self.finding(found)]
+
+
+def empty(volume: Volume) -> Mask:
+    return Mask(bits=np.zeros((3, 3, 3), dtype=np.bool_), origin_kji=(4, 5, 6), geometry=volume.geometry)
+
+
+def on_a_foreign_grid(volume: Volume) -> Mask:
+    geometry = replace(volume.geometry, shape=(9, 9, 9))
+    return Mask(bits=np.ones((3, 3, 3), dtype=np.bool_), origin_kji=(3, 4, 5), geometry=geometry)
+
+
+def in_a_sheared_corner(volume: Volume) -> Mask:
+    """A tilted stack's straight grid has corners that no acquired slice reaches."""
+    return Mask(
+        bits=np.ones((1, 1, 1), dtype=np.bool_), origin_kji=(0, volume.hu.shape[1] - 1, 5), geometry=volume.geometry
+    )
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "tilt_deg"),
+    [(empty, 0.0), (empty, 25.0), (on_a_foreign_grid, 0.0), (on_a_foreign_grid, 25.0), (in_a_sheared_corner, 25.0)],
+)
+def test_a_finding_that_cannot_be_carried_is_shown_nearby_and_takes_no_other_with_it(
+    write_series: WriteSeries, elsewhere: Callable[[Volume], Mask], tilt_deg: float
+) -> None:
+    result = processed(write_series(UNEVEN, ball, tilt_deg=tilt_deg), AlsoElsewhere(elsewhere=elsewhere))
+    row, (nearby, found) = only_row(result), result.findings
+    assert row.geometry is not None
+    assert [("bright", "ran", None)] == told(row)
+    (note,) = [note for note in row.notes if note.startswith("bright: a finding (hemorrhage) is shown at the nearest")]
+    assert "without its size: " in note
+    assert (None, 1) == (nearby.volume_ml, nearby.region.voxel_count)
+    assert row.geometry.agrees_with(nearby.region.geometry, within_mm=0.0)
+    assert TRUTH_ML == pytest.approx(found.volume_ml, rel=0.05)
+    assert Priority.STAT == report_of(result).priority
+
+
+def test_a_finding_off_the_slices_lies_at_the_voxel_next_to_it(write_series: WriteSeries) -> None:
+    seen: list[Points] = []
+
+    def aside(volume: Volume) -> Mask:
+        region = on_a_foreign_grid(volume)
+        seen.append(region.geometry.to_mm([4.0, 5.0, 6.0]))
+        return region
+
+    result = processed(write_series(UNEVEN, ball, tilt_deg=20.0), AlsoElsewhere(elsewhere=aside))
+    apart = np.abs(np.array(result.findings[0].centroid_lps_mm) - seen[0])
+    assert (apart <= (0.51, 0.51, 1.76)).all()
 
 
 def test_where_no_detector_ran_the_row_says_why(write_series: WriteSeries) -> None:
@@ -301,6 +351,23 @@ def test_two_reconstructions_of_one_scan_are_one_study_one_lesion(write_series: 
     assert (("2.25.8003", 1),) == report.findings[0].also_seen_in
     assert (StudyStatus.ANALYSED, Priority.STAT) == (report.status, report.priority)
     assert report_of(bone, soft, thin).study_digest == report.study_digest
+
+
+def test_what_is_no_ct_never_changes_the_digest(write_series: WriteSeries) -> None:
+    scan = processed(write_series(EVEN[:3], water, series=1), Bright())
+    page = processed(write_series([0.0], water, series=2, SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), Bright())
+    odd = processed(write_series([0.0], water, series=3, Modality="PT"), Bright())  # a CT image by its class
+    dose = {"Modality": "SR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.67"}
+    document = processed(write_series([0.0], water, series=4, **dose), Bright())
+    mr = {"Modality": "MR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}
+    other = processed(write_series([0.0], water, series=5, **mr), Bright())
+    ct = [uid for result in (scan, page, odd) for row in result.examined for uid in row.instances]
+    assert digest_of(ct) == report_of(scan, page, odd).study_digest
+    assert digest_of(ct) == report_of(scan, page, odd, document, other).study_digest
+    assert ([1, 2, 3, 4, 5], 5) == (
+        [row.series_number for row in report_of(scan, page, odd, document, other).examined],
+        len(ct),
+    )
 
 
 def test_series_without_a_number_come_last(write_series: WriteSeries) -> None:

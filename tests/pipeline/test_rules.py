@@ -84,6 +84,56 @@ def test_an_unread_volume_is_covered_by_an_analysed_one_of_the_same_scan(
     assert f"{prefix}bright: a bone kernel" == row.reason
 
 
+COARSE, SAME, FINE = {"slices": 20, "step_mm": 5.0}, {"slices": 20, "step_mm": 5.04}, {"slices": 160, "step_mm": 0.625}
+DECLINED, UNREAD = ("declined", "a bone kernel"), ("declined", "no volume: slice 3: the pixel data is cut off")
+RAN, FAILED = ("ran", None), ("failed", "ZeroDivisionError: no skull")
+
+
+@pytest.mark.parametrize(
+    ("row_grid", "of_row", "other_grid", "of_other", "covered"),
+    [
+        # A fine series that nobody looked at: thick slices show no fine crack.
+        (FINE, [UNREAD, UNREAD], COARSE, [RAN, RAN], False),
+        (FINE, [UNREAD, UNREAD], FINE, [RAN, RAN], True),
+        (FINE, [FAILED, FAILED], COARSE, [RAN, RAN], False),
+        (FINE, [DECLINED, FAILED], COARSE, [RAN, RAN], False),
+        (FINE, [DECLINED, UNREAD], COARSE, [RAN, RAN], False),
+        (FINE, [], COARSE, [RAN, RAN], False),
+        # A fine series that every detector declined, for one on which each of them ran.
+        (FINE, [DECLINED, DECLINED], COARSE, [RAN, RAN], True),
+        (FINE, [DECLINED, DECLINED], COARSE, [RAN, DECLINED], False),
+        (FINE, [DECLINED, DECLINED], COARSE, [RAN, FAILED], False),
+        (FINE, [DECLINED], COARSE, [RAN, DECLINED], True),
+        # Slices as close, or closer.
+        (COARSE, [UNREAD, UNREAD], FINE, [RAN, DECLINED], True),
+        (COARSE, [FAILED, DECLINED], FINE, [RAN, DECLINED], True),
+        (COARSE, [UNREAD, UNREAD], SAME, [RAN, RAN], True),
+        (COARSE, [UNREAD, UNREAD], {"slices": 20, "step_mm": 5.06}, [RAN, RAN], False),
+    ],
+)
+def test_a_stack_is_covered_only_where_no_less_can_be_seen(
+    make_row: MakeRow, make_run: MakeRun, make_grid: MakeGrid, row_grid: dict[str, Any], of_row: list[Any],
+    other_grid: dict[str, Any], of_other: list[Any], *, covered: bool,
+) -> None:  # fmt: skip
+    def runs(told: list[Any]) -> tuple[DetectorRun, ...]:
+        return tuple(make_run(how, name=name, reason=why) for name, (how, why) in zip("ab", told, strict=False))
+
+    other = make_row("1.1", geometry=make_grid(**other_grid), detectors=runs(of_other))
+    row = make_row("1.2", geometry=make_grid(**row_grid), detectors=runs(of_row), reason="not read")
+    rows = with_coverage([other, row])
+    assert (("1.1", 1) if covered else None) == rows[1].covered_by
+    assert (ANALYSED if covered else PARTLY) == status_of(rows)
+
+
+def test_the_step_that_counts_is_the_commonest_of_an_uneven_stack(
+    make_row: MakeRow, unread: MakeRow, make_grid: MakeGrid
+) -> None:
+    runs = unread().detectors[:0]
+    coarse = make_row("1.1", geometry=make_grid(**COARSE), nominal_step_mm=2.5)
+    assert ("1.1", 1) == with_coverage([coarse, unread(nominal_step_mm=2.5, detectors=runs)])[1].covered_by
+    assert with_coverage([coarse, unread(nominal_step_mm=1.25, detectors=runs)])[1].covered_by is None
+
+
 def test_a_tilted_volume_with_a_turned_matrix_is_covered_by_a_straight_one(
     make_row: MakeRow, unread: MakeRow, make_grid: MakeGrid
 ) -> None:

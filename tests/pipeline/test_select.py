@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.model import Role
-from pipeline.select import Selected, acquisition_of, digest_of, role_of, select_series
+from pipeline.select import Selected, acquisition_of, belongs_to_ct, ct_instances, digest_of, role_of, select_series
 from reconstruction.errors import NotDicom
 from reconstruction.headers import Header, read_header
 from reconstruction.slices import stack_of
@@ -185,3 +185,25 @@ def test_real_series_are_told_apart(
     real: Callable[[str], list[Header]], folder: str, expected: list[tuple[str, int]]
 ) -> None:
     assert expected == [(role, count) for _, role, count, _ in rows(select_series(real(folder)))]
+
+
+@pytest.mark.parametrize(
+    ("modality", "sop_class_uid", "expected"),
+    [
+        ("CT", CT, True),
+        ("CT", SECONDARY_CAPTURE, True),
+        ("ct", SECONDARY_CAPTURE, True),
+        ("PT", CT, True),
+        ("", ENHANCED_CT, True),
+        ("", "1.2.840.10008.5.1.4.1.1.2.2", True),
+        ("SR", "1.2.840.10008.5.1.4.1.1.88.67", False),
+        ("MR", "1.2.840.10008.5.1.4.1.1.4", False),
+        ("", "", False),
+    ],
+)
+def test_an_instance_belongs_to_a_ct_study_by_its_modality_or_its_class(
+    modality: str, sop_class_uid: str, *, expected: bool
+) -> None:
+    assert expected == belongs_to_ct(modality, sop_class_uid)
+    header = image(modality=modality, sop_class_uid=sop_class_uid)
+    assert ((header.sop_instance_uid,) if expected else ()) == ct_instances([header])
