@@ -1,17 +1,22 @@
 """DICOM folders or files -> results in a folder, without a network: ``ctriage process``."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydicom.dataset import Dataset
 
 from pacs_bridge.app import provenance_of
 from pacs_bridge.destinations import PICTURES_AS_PNG, file_names
+from pacs_bridge.errors import CannotUnderstand
 from pacs_bridge.ledger import KeptObject
+from pacs_bridge.logs import WITHHELD, without_identifiers
+from pacs_bridge.part10 import read_file
 from pacs_bridge.png import write_png_beside
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
@@ -22,14 +27,34 @@ from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Settings
 from pacs_bridge.tasks import rendering_notes, sources_of, timed
 from pipeline.derive import PictureOptions, derive
-from pipeline.model import Provenance, Report, ResultObject
+from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.report_json import study_json
 from reconstruction.errors import NotDicom
-from reconstruction.headers import read_dataset
+from reconstruction.headers import read_dataset, text_of
 
 ShowProgress = Callable[[str, int, int], None]
+
+FAILED = "failed"
+"""The status of a study whose processing broke off; its reason says where."""
+
+TWO_PATIENTS = (
+    "two patient IDs under one Study Instance UID: no results are written; find out whose images these are, and "
+    "process the series of each patient apart"
+)
+_STEPS = ("read", "assemble", "detect", "derive", "write")
+_UIDS = {
+    "StudyInstanceUID": "Study Instance UID",
+    "SeriesInstanceUID": "Series Instance UID",
+    "SOPClassUID": "SOP Class UID",
+    "SOPInstanceUID": "SOP Instance UID",
+}
+_IDENTIFYING = (
+    "PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",
+    "SOPInstanceUID", "FrameOfReferenceUID",
+)  # fmt: skip
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +76,8 @@ def process_paths(
 ) -> dict[str, Any]:
     """Process every study below ``paths`` and write its results below ``out``; returns the JSON of DESIGN.
 
-    A study in which something fails still has a status; files that are no DICOM, or broken, are listed. Raises
-    SettingsError before anything is read.
+    A study in which something fails has the status "failed" and its reason, and the others go on; files that are no
+    DICOM, or broken, are listed. Raises SettingsError before anything is read.
     """
     provenance = provenance_of(settings)
     found = _found(paths, progress)
@@ -60,7 +85,7 @@ def process_paths(
     for number, uid in enumerate(sorted(found.studies), start=1):
         folder = out / f"study_{number}"
         study = _Study(uid=uid, instances=found.studies[uid], folder=folder, number=number)
-        studies.append(_process(study, settings, provenance, progress, now()))
+        studies.append(_entry(study, settings, provenance, progress, now()))
     return {"ignored": list(found.ignored), "unreadable": list(found.unreadable), "studies": studies}
 
 
@@ -80,22 +105,93 @@ class _Study:
         return {uid: path for uid, (path, _) in self.instances.items()}
 
 
-def _process(
+@dataclass(kw_only=True)
+class _Made:
+    """What there is of a study's entry so far: what breaks off later takes nothing back."""
+
+    report: Report | None = None
+    outputs: list[dict[str, str]] = field(default_factory=list)
+    timings_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STEPS, 0.0))
+
+
+def _entry(
     study: _Study, settings: Settings, provenance: Provenance, progress: ShowProgress, at: datetime
 ) -> dict[str, Any]:
-    timings: dict[str, float] = {}
-    results = list(_series_results(study, settings, progress, timings))
-    notes = rendering_notes(render=settings.outputs.render)
+    """Process one study; whatever goes wrong with it is its own entry's status and reason."""
+    made = _Made()
+    try:
+        report = _process(study, settings, provenance, progress, at, made)
+    # As where a worker settles a job: this study fails, the others go on, and its entry says so.
+    except Exception as error:  # noqa: BLE001
+        reason = _without_names(f"{type(error).__name__}: {error}", study)
+        _log.error("study_failed", study=study.number, reason=reason)
+        report = made.report or _nothing_read(study, provenance, reason)
+        entry = study_json(report, outputs=made.outputs, timings_s=made.timings_s)
+        return {**entry, "status": FAILED, "reason": reason}
+    return {**study_json(report, outputs=made.outputs, timings_s=made.timings_s), "reason": None}
+
+
+def _process(
+    study: _Study, settings: Settings, provenance: Provenance, progress: ShowProgress, at: datetime, made: _Made
+) -> Report:
+    results = list(_series_results(study, settings, progress, made.timings_s))
+    held = (TWO_PATIENTS,) if _has_two_patients(study) else ()
+    notes = (*held, *rendering_notes(render=settings.outputs.render))
     report = replace(assemble_report(study.uid, results, provenance, notes=notes), committed_at=at)
+    made.report = report
+    if held:
+        return report
     context = Context(sources=SourceHeaders(datasets=study.datasets), committed_at=at, language=settings.language)
-    with timed(timings, "write"):
-        outputs = _write(study.folder, build_flags(context, report))
-    pictures, remarks = _pictures(study, report, context, settings, timings)
+    with timed(made.timings_s, "write"):
+        made.outputs += _write(study.folder, build_flags(context, report))
+    pictures, remarks = _pictures(study, report, context, settings, made.timings_s)
     progress(f"study {study.number}: pictures", 1, 1)
-    with timed(timings, "write"):
-        outputs += _write(study.folder, pictures)
-    report = replace(report, notes=tuple(dict.fromkeys((*report.notes, *remarks))))
-    return study_json(report, outputs=outputs, timings_s=timings)
+    with timed(made.timings_s, "write"):
+        made.outputs += _write(study.folder, pictures)
+    return replace(report, notes=tuple(dict.fromkeys((*report.notes, *remarks))))
+
+
+def _has_two_patients(study: _Study) -> bool:
+    """Say whether the images name more than one Patient ID; one that names none speaks for nobody."""
+    return len({text_of(dataset, "PatientID") for dataset in study.datasets.values()} - {""}) > 1
+
+
+def _nothing_read(study: _Study, provenance: Provenance, reason: str) -> Report:
+    """Say of every series of a study that nobody looked at it."""
+    by_series: dict[str, list[str]] = defaultdict(list)
+    for uid, dataset in study.datasets.items():
+        by_series[text_of(dataset, "SeriesInstanceUID")].append(uid)
+    return Report(
+        study_instance_uid=study.uid,
+        study_digest="",
+        status=StudyStatus.NOT_ANALYSED,
+        priority=None,
+        examined=tuple(_unread(series, uids, reason) for series, uids in by_series.items()),
+        findings=(),
+        provenance=provenance,
+    )
+
+
+def _unread(series: str, uids: Sequence[str], reason: str) -> ExaminedStack:
+    return ExaminedStack(
+        series_instance_uid=series,
+        series_number=None,
+        series_description="",
+        stack=1,
+        role=Role.VOLUME,
+        instances=tuple(uids),
+        reason=reason,
+    )
+
+
+def _without_names(text: str, study: _Study) -> str:
+    """Withhold what identifies the patient or the study: exceptions quote the values that they trip over."""
+    text = str(without_identifiers(None, "", {"reason": text})["reason"])
+    named = {text_of(dataset, keyword) for dataset in study.datasets.values() for keyword in _IDENTIFYING}
+    named |= {part for value in named for part in re.split(r"[\^=]", value)}
+    for value in sorted(named - {""}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", WITHHELD, text)
+    return text
 
 
 def _series_results(
@@ -104,7 +200,7 @@ def _series_results(
     detectors = load_detectors(settings.detectors.enabled)
     by_series: dict[str, dict[str, str]] = defaultdict(dict)
     for uid, (path, dataset) in study.instances.items():
-        by_series[str(dataset.get("SeriesInstanceUID", ""))][uid] = str(path)
+        by_series[text_of(dataset, "SeriesInstanceUID")][uid] = str(path)
     for done, files in enumerate(by_series.values(), start=1):
         with timed(timings, "read"):
             sources = sources_of(files, study.datasets)
@@ -179,13 +275,28 @@ def _sort_in(
         kind = ignored if error.is_foreign else unreadable
         kind.append({"path": str(path), "reason": error.reason})
         return
-    study = str(dataset.get("StudyInstanceUID", ""))
-    uid = str(dataset.SOPInstanceUID)
-    if not study:
-        unreadable.append({"path": str(path), "reason": "no Study Instance UID"})
+    study, uid = text_of(dataset, "StudyInstanceUID"), text_of(dataset, "SOPInstanceUID")
+    missing = [name for keyword, name in _UIDS.items() if not text_of(dataset, keyword)]
+    if missing:
+        unreadable.append({"path": str(path), "reason": f"no {' and no '.join(missing)}"})
     elif is_ours(dataset):
         ignored.append({"path": str(path), "reason": "a result of ctriage itself"})
     elif uid in studies[study]:
-        ignored.append({"path": str(path), "reason": "a second file of the same SOP instance; the first one is read"})
+        ignored.append({"path": str(path), "reason": _again(path, studies[study][uid][0])})
     else:
         studies[study][uid] = (path, dataset)
+
+
+def _again(path: Path, first: Path) -> str:
+    if _data_set_bytes(path) == _data_set_bytes(first):
+        return "the same file again"
+    return "a second file of the same SOP instance with other content; the first one is read"
+
+
+def _data_set_bytes(path: Path) -> bytes:
+    """Read a file without its meta information, which names its writer; whole where it has none."""
+    try:
+        offset = read_file(path).offset
+    except CannotUnderstand:
+        offset = 0
+    return path.read_bytes()[offset:]

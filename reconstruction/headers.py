@@ -167,6 +167,11 @@ def _lacks_preamble(path: Path) -> bool:
         return file.read(6) == b"\x02\x00\x00\x00UL"
 
 
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """Read one attribute as text, the first of several values; empty where it is absent or its bytes are broken."""
+    return _text(_value(dataset, keyword)) or ""
+
+
 def transfer_syntax_of(dataset: Dataset) -> str:
     """Return the transfer syntax a file declares, implicit little endian where it declares none (PS3.10 7.1)."""
     meta = getattr(dataset, "file_meta", None)

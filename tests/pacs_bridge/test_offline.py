@@ -1,15 +1,19 @@
 """Does ``ctriage process`` say of real scans what DESIGN promises that programs can read?"""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
-from pacs_bridge.offline import process_paths
+from pacs_bridge.cli import _status_of
+from pacs_bridge.offline import TWO_PATIENTS, process_paths
 from pacs_bridge.settings import Outputs, Settings
 
 STUDY_KEYS = {"study_instance_uid", "status", "priority", "series", "findings", "outputs", "timings_s"}
+MakeSlice = Callable[..., Dataset]
 SERIES_KEYS = {
     "series_instance_uid", "stack", "role", "status", "reason", "instances", "detectors", "geometry", "regularised",
     "working_grid",
@@ -112,3 +116,96 @@ def test_geometry_faults_end_as_the_design_says(shared_data: Path, tmp_path: Pat
     assert [[], [1.5], [10.0]] == gaps
     assert ["not_ct", "not_ct"] == [row["role"] for row in rows if row["role"] != "volume"]
     assert any("same position" in (row["reason"] or "") for row in rows)
+
+
+def written(folder: Path, *slices: Dataset) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, each in enumerate(slices, start=len(list(folder.iterdir()))):
+        each.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
+    return folder
+
+
+def reasons(listed: list[dict[str, str]]) -> dict[str, str]:
+    return {Path(each["path"]).name: each["reason"] for each in listed}
+
+
+def test_a_study_that_breaks_off_is_failed_and_the_others_go_on(make_slice: MakeSlice, tmp_path: Path) -> None:
+    scans = written(tmp_path / "scans", *(make_slice(n, PatientID="SECRET77") for n in (1, 2, 3)))
+    other = {"StudyInstanceUID": "1.2.9", "SeriesInstanceUID": "1.2.9.4"}
+    written(scans, *(make_slice(n, SOPInstanceUID=f"1.2.9.4.{n}", **other) for n in (1, 2, 3)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study_1").write_text("where the first study's results should go, there is a file")
+    outcome = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)
+    bad, good = outcome["studies"]
+    assert ("failed", "not_analysed", None) == (bad["status"], good["status"], good["reason"])
+    assert bad["reason"].startswith(("NotADirectoryError", "FileExistsError"))
+    assert set(bad) == set(good)
+    assert set(bad["timings_s"]) == set(good["timings_s"]) == {"read", "assemble", "detect", "derive", "write"}
+    assert ([3], []) == ([series["instances"] for series in bad["series"]], bad["outputs"])
+    assert (1, 0) == (_status_of(outcome), _status_of({"studies": [good]}))
+
+
+def test_a_study_of_which_nothing_could_be_read_names_its_series_and_no_patient(
+    make_slice: MakeSlice, tmp_path: Path
+) -> None:
+    def tripping(what: str, done: int, total: int) -> None:
+        if what.endswith("series"):
+            raise ValueError("Doe^Jane (SECRET77) of 1.2.840.99999.1.2.3.4 has a value nobody can read")
+
+    scans = written(tmp_path / "scans", make_slice(1, PatientID="SECRET77"))
+    (study,) = process_paths([scans], tmp_path / "out", NO_PICTURES, tripping)["studies"]
+    reason = "ValueError: (withheld) ((withheld)) of (withheld) has a value nobody can read"
+    assert ("failed", None, reason) == (study["status"], study["priority"], study["reason"])
+    (series,) = study["series"]
+    assert ("1.2.3.4", "not_analysed", reason, 1) == (
+        series["series_instance_uid"],
+        series["status"],
+        series["reason"],
+        series["instances"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("keyword", "reason"),
+    [
+        ("StudyInstanceUID", "no Study Instance UID"),
+        ("SeriesInstanceUID", "no Series Instance UID"),
+        ("SOPClassUID", "no SOP Class UID"),
+    ],
+)
+def test_an_image_that_lacks_a_name_is_unreadable_and_the_rest_is_read(
+    make_slice: MakeSlice, tmp_path: Path, keyword: str, reason: str
+) -> None:
+    nameless = make_slice(9)
+    nameless.preamble = bytes(128)
+    nameless.file_meta.MediaStorageSOPClassUID = nameless.SOPClassUID
+    nameless.file_meta.MediaStorageSOPInstanceUID = nameless.SOPInstanceUID
+    delattr(nameless, keyword)
+    scans = written(tmp_path / "scans", *(make_slice(n) for n in (1, 2, 3)))
+    nameless.save_as(scans / "nameless.dcm", enforce_file_format=False)
+    outcome = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)
+    (study,) = outcome["studies"]
+    assert {"nameless.dcm": reason} == reasons(outcome["unreadable"])
+    assert ("not_analysed", [3]) == (study["status"], [series["instances"] for series in study["series"]])
+
+
+def test_two_patients_in_one_study_are_said_and_no_results_are_written(make_slice: MakeSlice, tmp_path: Path) -> None:
+    scans = written(tmp_path / "scans", make_slice(1), make_slice(2, PatientID=""), make_slice(3, PatientID="P2"))
+    (study,) = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)["studies"]
+    assert (TWO_PATIENTS, "not_analysed", []) == (study["notes"][0], study["status"], study["outputs"])
+    assert [] == [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    written(scans, make_slice(4))
+    (scans / "02.dcm").unlink()
+    (study,) = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)["studies"]
+    assert (False, True) == (TWO_PATIENTS in study["notes"], bool(study["outputs"]))
+
+
+def test_a_second_file_of_an_instance_says_whether_it_holds_something_else(
+    make_slice: MakeSlice, tmp_path: Path
+) -> None:
+    again, other = make_slice(1), make_slice(1, PixelData=bytes(31) + b"\1")
+    again.file_meta.SourceApplicationEntityTitle = "PACS2"
+    scans = written(tmp_path / "scans", make_slice(1), make_slice(2), make_slice(3), again, other)
+    outcome = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)
+    differs = "a second file of the same SOP instance with other content; the first one is read"
+    assert {"03.dcm": "the same file again", "04.dcm": differs} == reasons(outcome["ignored"])

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from reconstruction.errors import NotDicom
-from reconstruction.headers import Header, read_dataset, read_header
+from reconstruction.headers import Header, read_dataset, read_header, text_of
 
 WriteCt = Callable[..., Path]
 REAL_FOLDERS = (
@@ -129,6 +129,14 @@ def test_padding_has_the_sign_of_the_pixels(
         if raw is not None:
             dataset[Tag(keyword)] = RawDataElement(Tag(keyword), "US", 2, raw, 0, False, True)  # noqa: FBT003
     assert expected == Header.from_dataset(dataset, "1.2.840.10008.1.2.1").pixel_padding
+
+
+def test_one_attribute_is_read_as_text_whatever_its_bytes_are() -> None:
+    dataset = Dataset()
+    dataset.PatientID = "P1"
+    tag = Tag("StudyInstanceUID")
+    dataset[tag] = RawDataElement(tag, "FD", 3, b"abc", 0, False, True)  # noqa: FBT003 - pydicom's own order
+    assert ("P1", "", "") == tuple(text_of(dataset, k) for k in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
 
 
 def test_a_missing_preamble_is_forgiven(write_ct: WriteCt) -> None:
