@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,29 @@ def summary_page(
     return np.asarray(page.image)
 
 
+def clock_text(at: datetime) -> str:
+    """Return an instant as its own wall clock shows it, with the distance from UTC: "2026-11-22 04:26 -06:00"."""
+    hours = at.isoformat(sep=" ", timespec="minutes")
+    return f"{hours[:16]} {hours[16:]}"
+
+
+def reasons_of(row: ExaminedStack) -> list[str]:
+    """Say each reason once: what the row says beyond its detectors, then each of theirs with who gave it."""
+    given: dict[str, list[str]] = {}
+    for run in row.detectors:
+        if run.reason:
+            given.setdefault(run.reason, []).append(run.name)
+    repeated = "; ".join(f"{run.name}: {run.reason}" for run in row.detectors)
+    own = (row.reason or "").replace(repeated, "").strip("; ")
+    theirs = [f"{', '.join(names)}: {reason}" for reason, names in given.items() if not _is_said(reason, own)]
+    return [own, *theirs] if own else theirs
+
+
+def _is_said(reason: str, own: str) -> bool:
+    reason = reason.removeprefix("no volume: ")
+    return own == reason or own.endswith(f"; {reason}")
+
+
 def write_png(rgb: npt.NDArray[np.uint8], path: Path) -> None:
     """Write an RGB or grey picture as PNG."""
     Image.fromarray(rgb).save(path, format="PNG")
@@ -130,7 +154,7 @@ class _Page:
         texts = self._texts
         self._line("ctriage", size=34)
         write(self._draw, (PAGE[0] - _MARGIN, _MARGIN + 6), texts.title, size=22, colour=_GREY, anchor="ra")
-        when = report.committed_at.strftime("%Y-%m-%d %H:%M UTC") if report.committed_at else ""
+        when = clock_text(report.committed_at) if report.committed_at else ""
         facts = [f"{texts.study} {study_key}" if study_key else "", f"{texts.version} {report.version}", when]
         self._y += 10
         self._line("   ".join(f for f in facts if f), colour=_GREY)
@@ -221,8 +245,7 @@ class _Page:
     def _stack(self, columns: tuple[int, ...], row: ExaminedStack) -> None:
         name = f"{row.series_number if row.series_number is not None else '-'}/{row.stack} {row.series_description}"
         what = tuple(f"{run.name} {self._texts.runs[run.status]}" for run in row.detectors)
-        reasons = [row.reason, *(f"{run.name}: {run.reason}" for run in row.detectors if run.reason)]
-        said = "; ".join(dict.fromkeys(r for r in (*reasons, *row.notes) if r))
+        said = "; ".join(dict.fromkeys((*reasons_of(row), *row.notes)))
         count = f"{len(row.instances)}"
         if row.analysed:
             self._cells(columns, (name, count, "; ".join(what)))

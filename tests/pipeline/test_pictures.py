@@ -1,7 +1,7 @@
 """The page one reads first must say what was found, what was not, and what nobody looked at."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from pipeline.model import (
     StudyStatus,
 )
 from pipeline.picture_texts import TEXTS
-from pipeline.pictures import PAGE, key_pictures, summary_page, write_png
+from pipeline.pictures import PAGE, clock_text, key_pictures, reasons_of, summary_page, write_png
 from reconstruction.geometry import Geometry
 from reconstruction.render import RED, Rgb
 from reconstruction.volume import Mask, Volume
@@ -123,6 +123,35 @@ def test_no_language_calls_a_negative_normal() -> None:
         words = " ".join(str(getattr(texts, name)) for name in texts.__slots__).lower()
         assert "normal" not in words
         assert "absent" not in words
+
+
+def declined(name: str, reason: str) -> DetectorRun:
+    return DetectorRun(name=name, version="0.1.0", looks_for=(), status="declined", reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("reason", "runs", "expected"),
+    [
+        ("a: thick; b: thick", {"a": "thick", "b": "thick"}, ["a, b: thick"]),
+        ("a: thick; b: noisy", {"a": "thick", "b": "noisy"}, ["a: thick", "b: noisy"]),
+        ("no gap", {"a": "no volume: no gap", "b": "no volume: no gap"}, ["no gap"]),
+        ("covered by series 2; a: thick", {"a": "thick"}, ["covered by series 2", "a: thick"]),
+        ("covered by series 2; no gap", {"a": "no volume: no gap"}, ["covered by series 2; no gap"]),
+        ("covered by CT", {"a": "CT"}, ["covered by CT", "a: CT"]),
+        ("a scout", {}, ["a scout"]),
+        (None, {"a": "thick"}, ["a: thick"]),
+        (None, {}, []),
+    ],
+)
+def test_each_reason_is_said_once(reason: str | None, runs: dict[str, str], expected: list[str]) -> None:
+    row = stack(1, reason=reason, detectors=tuple(declined(name, why) for name, why in runs.items()))
+    assert expected == reasons_of(row)
+
+
+def test_the_page_shows_the_clock_of_the_commit_with_its_distance_from_utc() -> None:
+    at = datetime(2026, 11, 22, 10, 26, 59, tzinfo=UTC)
+    assert "2026-11-22 10:26 +00:00" == clock_text(at)
+    assert "2026-11-22 04:26 -06:00" == clock_text(at.astimezone(timezone(timedelta(hours=-6))))
 
 
 def test_a_png_holds_the_same_pixels(tmp_path: Path) -> None:
