@@ -27,7 +27,7 @@ from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Settings
 from pacs_bridge.tasks import rendering_notes, sources_of, timed
 from pipeline.derive import PictureOptions, derive
-from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role, StudyStatus
+from pipeline.model import ExaminedStack, Priority, Provenance, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.report_json import study_json
@@ -127,7 +127,9 @@ def _entry(
         _log.error("study_failed", study=study.number, reason=reason)
         report = made.report or _nothing_read(study, provenance, reason)
         entry = study_json(report, outputs=made.outputs, timings_s=made.timings_s)
-        return {**entry, "status": FAILED, "reason": reason}
+        # What was found stays urgent; nothing about a study that failed is routine.
+        priority = None if report.priority is Priority.ROUTINE else entry["priority"]
+        return {**entry, "status": FAILED, "priority": priority, "reason": reason}
     return {**study_json(report, outputs=made.outputs, timings_s=made.timings_s), "reason": None}
 
 

@@ -145,6 +145,16 @@ def test_a_study_that_breaks_off_is_failed_and_the_others_go_on(make_slice: Make
     assert (1, 0) == (_status_of(outcome), _status_of({"studies": [good]}))
 
 
+def test_a_study_that_was_read_but_not_written_is_not_routine(shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "study_1").write_text("where its results should go, there is a file")
+    (study,) = process_paths([shared_data / "head_ge_tilted"], tmp_path, NO_PICTURES, silent)["studies"]
+    assert ("failed", None, ["analysed"]) == (
+        study["status"],
+        study["priority"],
+        [s["status"] for s in study["series"]],
+    )
+
+
 def test_a_study_of_which_nothing_could_be_read_names_its_series_and_no_patient(
     make_slice: MakeSlice, tmp_path: Path
 ) -> None:
