@@ -1,9 +1,14 @@
-"""What do the words on the summary page read in each language?"""
+"""What do the words on the summary page, and the pipeline's own sentences anywhere, read in each language?"""
 
+import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.model import NOT_A_MEDICAL_DEVICE
+
+Language = Literal["en", "es"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,34 @@ class Texts:
     runs: Mapping[str, str]
     subtypes: Mapping[str, str] = field(default_factory=dict)
     sides: str = "LRPAHF"
+
+
+def translated(sentence: str, language: Language) -> str:
+    """Return a reason, note or change that the pipeline wrote in English; one that is not known stays as it is.
+
+    A sentence may hold others, after a name and a colon or joined by semicolons: each is looked up by itself.
+    """
+    return sentence if language == "en" else _in_spanish(sentence)
+
+
+def _in_spanish(sentence: str) -> str:
+    for pattern, spanish in _PATTERNS:
+        if match := pattern.fullmatch(sentence):
+            return spanish.format(**{name: _in_spanish(value) for name, value in match.groupdict().items()})
+    parts = _JOINT.split(sentence)
+    if len(parts) > 1:
+        return "; ".join(_in_spanish(part) for part in parts)
+    name, colon, rest = sentence.partition(": ")
+    return f"{_in_spanish(name)}: {_in_spanish(rest)}" if colon else sentence
+
+
+_JOINT = re.compile(r"; (?![^()]*\))")
+"""A semicolon between sentences, not one in parentheses."""
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    pieces = string.Formatter().parse(template)
+    return re.compile("".join(re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in pieces))
 
 
 _ENGLISH = Texts(
@@ -102,3 +135,134 @@ _SPANISH = Texts(
 )
 
 TEXTS: Mapping[str, Texts] = {"en": _ENGLISH, "es": _SPANISH}
+
+SENTENCES: Mapping[str, str] = {
+    # what an instance is
+    "a document ({modality}), not an image of the patient": "un documento ({modality}), no una imagen del paciente",
+    "modality {modality}, not CT": "modalidad {modality}, no TC",
+    "not stated": "sin indicar",
+    "a page or screen capture, not a CT image": "una página o captura de pantalla, no una imagen de TC",
+    "a localizer (scout), not a cross-section": "un localizador (scout), no un corte transversal",
+    "reformatted from another series": "reformateado a partir de otra serie",
+    "not Hounsfield units (a material or effective-Z map)": (
+        "no son unidades Hounsfield (un mapa de material o de Z efectiva)"
+    ),
+    "not Hounsfield units (rescale type {type})": "no son unidades Hounsfield (tipo de reescalado {type})",
+    "not Hounsfield units (no rescale slope and intercept)": (
+        "no son unidades Hounsfield (faltan pendiente e intersección de reescalado)"
+    ),
+    "the rescale slope or intercept is no usable number": (
+        "la pendiente o la intersección de reescalado no es un número utilizable"
+    ),
+    "Enhanced (multi-frame) CT is not read yet": "la TC multifotograma (Enhanced) aún no se lee",
+    # what forms no volume
+    "{count} slice(s): fewer than {least} are no volume": "{count} corte(s): menos de {least} no forman un volumen",
+    "only {count} slice positions: fewer than {least} are no volume": (
+        "solo {count} posiciones de corte: menos de {least} no forman un volumen"
+    ),
+    "all {count} slices lie at the same position": "los {count} cortes están en la misma posición",
+    "several slices lie at the same position": "varios cortes están en la misma posición",
+    "{count} slice(s) repeat positions of another stack of this series": (
+        "{count} corte(s) repiten posiciones de otro bloque de esta serie"
+    ),
+    "slices of different matrix sizes": "cortes con matrices de distinto tamaño",
+    "slices of different frames of reference": "cortes con distintos marcos de referencia",
+    "slices of different orientation or pixel spacing": "cortes con distinta orientación o espaciado de píxel",
+    "slices lie up to {distance} mm apart; no patient is that long": (
+        "hay cortes a {distance} mm entre sí; ningún paciente es tan largo"
+    ),
+    "slices are shifted sideways against each other, by up to {distance} mm": (
+        "los cortes están desplazados lateralmente entre sí, hasta {distance} mm"
+    ),
+    "a slice has no Image Position (Patient)": "un corte carece de Image Position (Patient)",
+    "a slice has no Image Orientation (Patient)": "un corte carece de Image Orientation (Patient)",
+    "a slice has no Pixel Spacing": "un corte carece de Pixel Spacing",
+    "{count} slices of {size} pixels do not fit into memory": "{count} cortes de {size} píxeles no caben en la memoria",
+    "its volume does not fit into memory": "su volumen no cabe en la memoria",
+    "none of its {count} images can be read": "no se puede leer ninguna de sus {count} imágenes",
+    "{count} image(s) could not be read": "no se pudieron leer {count} imágenes",
+    "no volume": "sin volumen",
+    "slice {number}": "corte {number}",
+    "the pixel data is missing": "faltan los datos de píxel",
+    "the pixel data is cut off: {found} of {expected} bytes": (
+        "los datos de píxel están truncados: {found} de {expected} bytes"
+    ),
+    "the compressed pixel data is cut off": "los datos de píxel comprimidos están truncados",
+    "the compressed pixel data is damaged ({error})": "los datos de píxel comprimidos están dañados ({error})",
+    "transfer syntax {uid} is not supported": "la sintaxis de transferencia {uid} no está admitida",
+    "not a DICOM file": "no es un archivo DICOM",
+    "damaged DICOM file": "archivo DICOM dañado",
+    "the file is cut off": "el archivo está truncado",
+    # why a detector did not look
+    "no detector is switched on": "no hay ningún detector activado",
+    "contrast medium was given: it looks like blood": "se administró contraste: se parece a la sangre",
+    "slices of {thickness} mm are too thick (at most {most} mm)": (
+        "los cortes de {thickness} mm son demasiado gruesos (como máximo {most} mm)"
+    ),
+    "fewer than {count} slices": "menos de {count} cortes",
+    "not a head: the headers say {words}": "no es una cabeza: las cabeceras DICOM dicen {words}",
+    "no skull around a brain found in the image": ("no se encontró en la imagen un cráneo que rodee un encéfalo"),
+    "what the skull holds is {level} HU": "el contenido del cráneo es de {level} UH",
+    "the image is too noisy for blood to be told apart ({level} HU)": (
+        "la imagen tiene demasiado ruido para distinguir sangre ({level} UH)"
+    ),
+    "nothing detected, but the head is not wholly seen ({where})": (
+        "nada detectado, pero la cabeza no se ve entera ({where})"
+    ),
+    "only {volume} mL of it are in the image": "solo {volume} mL de ella están en la imagen",
+    "the head is cut off at the {end}": "la cabeza está cortada {end}",
+    "top": "por arriba",
+    "bottom": "por abajo",
+    "only {share} of the skull's vault are in the image": "solo el {share} de la bóveda craneal está en la imagen",
+    "nothing detected, but only {share} of the skull's vault are in the image": (
+        "nada detectado, pero solo el {share} de la bóveda craneal está en la imagen"
+    ),
+    # what is noted of a stack
+    "covered by series {number}, stack {stack} of the same scan": (
+        "cubierto por la serie {number}, bloque {stack} del mismo estudio"
+    ),
+    "slices are unevenly spaced: {count} of the distances differ from {step} mm": (
+        "los cortes están espaciados de forma desigual: {count} de las distancias difieren de {step} mm"
+    ),
+    "{count} slice(s) seem to be missing: {gaps} gap(s) of a multiple of {step} mm": (
+        "parecen faltar {count} corte(s): {gaps} hueco(s) de un múltiplo de {step} mm"
+    ),
+    "every slice names a frame of reference of its own; it is taken as not stated": (
+        "cada corte nombra un marco de referencia propio; se toma como no indicado"
+    ),
+    "rescale slope {slope}: Hounsfield units are rounded, by at most 0.5": (
+        "pendiente de reescalado {slope}: las unidades Hounsfield se redondean, como máximo en 0.5"
+    ),
+    "{count} voxels lie outside -32768..32767 HU and were saturated": (
+        "{count} vóxeles quedan fuera de -32768..32767 UH y se saturaron"
+    ),
+    "padded pixels hold no measurement and are masked": "los píxeles de relleno no contienen medida y se enmascaran",
+    "a finding ({kind}) is shown at the nearest voxel, without its size": (
+        "un hallazgo ({kind}) se muestra en el vóxel más próximo, sin su tamaño"
+    ),
+    "no pictures": "sin imágenes derivadas",
+    "they do not fit into memory": "no caben en la memoria",
+    "no 3D rendering on this system ({why})": "sin reconstrucción 3D en este sistema ({why})",
+    "install libegl1 or libosmesa6": "instale libegl1 o libosmesa6",
+    # what a new version changes
+    "findings: {before} before, {now} now": "hallazgos: {before} antes, {now} ahora",
+    "priority: {before} before, {now} now": "prioridad: {before} antes, {now} ahora",
+    "status: {before} before, {now} now": "estado: {before} antes, {now} ahora",
+    "{series}: {before} images before, {now} now": "{series}: {before} imágenes antes, {now} ahora",
+    "{series} added, {what}": "{series} añadida, {what}",
+    "series {number}, stack {stack}": "serie {number}, bloque {stack}",
+    "made with another version of the software or of a detector, or with other settings": (
+        "hecho con otra versión del programa o de un detector, o con otros ajustes"
+    ),
+    "stat": "inmediata",
+    "urgent": "urgente",
+    "routine": "rutina",
+    "unknown": "desconocida",
+    "analysed": "analizado",
+    "partly_analysed": "analizado en parte",
+    "not_analysed": "no analizado",
+    "not analysed": "no analizado",
+}
+"""The pipeline's sentences with their places, and the same in Spanish."""
+
+_PATTERNS = tuple((_pattern(english), spanish) for english, spanish in SENTENCES.items())

@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from pipeline.model import ExaminedStack, Finding, Report, Role
-from pipeline.picture_texts import TEXTS, Texts
+from pipeline.picture_texts import TEXTS, Language, Texts, translated
 from reconstruction.geometry import Geometry
 from reconstruction.lettering import Colour, shortened, wrapped, write
 from reconstruction.render import BONE, BRAIN, SUBDURAL, Flat, Rgb, Window, picture
 from reconstruction.volume import Bits, Mask, Volume
-
-Language = Literal["en", "es"]
 
 PAGE = (1100, 1400)  # columns, rows
 _MARGIN = 40
@@ -65,7 +62,7 @@ def summary_page(
     It shows status and priority, each finding, what every stack went through (NOT ANALYSED with its reason in red),
     key pictures and a rendering. A detector without a finding reads "not detected by", never "normal".
     """
-    page = _Page(Image.new("RGB", PAGE, (255, 255, 255)), TEXTS[language])
+    page = _Page(Image.new("RGB", PAGE, (255, 255, 255)), language)
     page.head(report, study_key)
     page.findings(report, keys)
     page.stacks(report)
@@ -144,10 +141,11 @@ def _axial(volume: Volume, k: int) -> Flat:
 class _Page:
     """A sheet that is filled from the top; it keeps where the next line goes."""
 
-    def __init__(self, image: Image.Image, texts: Texts) -> None:
+    def __init__(self, image: Image.Image, language: Language) -> None:
         self.image = image
         self._draw = ImageDraw.Draw(image)
-        self._texts = texts
+        self._language = language
+        self._texts = TEXTS[language]
         self._y = _MARGIN
 
     def head(self, report: Report, study_key: str) -> None:
@@ -160,7 +158,7 @@ class _Page:
         self._line("   ".join(f for f in facts if f), colour=_GREY)
         self._status(report)
         for change in report.changes:
-            self._line(f"{texts.changed}: {change}", colour=_ALARM)
+            self._line(f"{texts.changed}: {self._said(change)}", colour=_ALARM)
 
     def findings(self, report: Report, keys: Sequence[KeyPicture]) -> None:
         texts = self._texts
@@ -188,7 +186,7 @@ class _Page:
 
     def notes(self, notes: Sequence[str]) -> None:
         for note in notes[:_MOST_NOTES]:
-            self._wrapped(note, 0, _GREY)
+            self._wrapped(self._said(note), 0, _GREY)
         self._rest(len(notes) - _MOST_NOTES)
 
     def pictures(self, keys: Sequence[KeyPicture], renderings: Sequence[Rgb]) -> None:
@@ -245,7 +243,7 @@ class _Page:
     def _stack(self, columns: tuple[int, ...], row: ExaminedStack) -> None:
         name = f"{row.series_number if row.series_number is not None else '-'}/{row.stack} {row.series_description}"
         what = tuple(f"{run.name} {self._texts.runs[run.status]}" for run in row.detectors)
-        said = "; ".join(dict.fromkeys((*reasons_of(row), *row.notes)))
+        said = "; ".join(dict.fromkeys(self._said(each) for each in (*reasons_of(row), *row.notes)))
         count = f"{len(row.instances)}"
         if row.analysed:
             self._cells(columns, (name, count, "; ".join(what)))
@@ -255,6 +253,9 @@ class _Page:
         self._y -= _ROW
         colour = _ALARM if row.role is Role.VOLUME else _INK
         self._wrapped(f"{self._texts.not_analysed}: {said or self._texts.unknown}", columns[2], colour)
+
+    def _said(self, sentence: str) -> str:
+        return translated(sentence, self._language)
 
     def _left_out(self, rows: Sequence[ExaminedStack]) -> None:
         skipped = sum(not row.analysed for row in rows)

@@ -23,6 +23,7 @@ from pacs_bridge.results.seg import segmentation_uid
 from pacs_bridge.results.sources import badly_written_attributes, has_undeclared_latin
 from pacs_bridge.results.texts import Language, say, say_known
 from pipeline.model import Code, DetectorRun, ExaminedStack, Measurement, Report
+from pipeline.picture_texts import translated
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
@@ -236,7 +237,7 @@ def not_analysed_lines(report: Report, language: Language) -> list[str]:
 
 
 def _stack_line(stack: ExaminedStack, language: Language) -> str:
-    reason = stack.reason or say("no_reason", language)
+    reason = translated(stack.reason, language) if stack.reason else say("no_reason", language)
     role = say(f"role.{stack.role.value}", language)
     return say("line.not_analysed", language, stack=stack_name(stack, language), role=role, reason=reason)
 
@@ -249,19 +250,19 @@ def _run_line(stack: ExaminedStack, run: DetectorRun, language: Language) -> str
         detector=run.name,
         status=say(f"run.{run.status}", language),
         stack=stack_name(stack, language),
-        reason=run.reason or say("no_reason", language),
+        reason=translated(run.reason, language) if run.reason else say("no_reason", language),
     )
 
 
 def _change_lines(report: Report, language: Language) -> list[str]:
     if report.supersedes_digest is None and not report.changes:
         return []
-    return [say("line.replaces", language, version=report.version), *report.changes]
+    return [say("line.replaces", language, version=report.version), *(translated(c, language) for c in report.changes)]
 
 
 def _stack_notes(stack: ExaminedStack, language: Language) -> list[str]:
     name = stack_name(stack, language)
-    notes = [f"{name}: {note}" for note in stack.notes]
+    notes = [f"{name}: {translated(note, language)}" for note in stack.notes]
     if stack.working_grid is not None:
         distance = f"{stack.working_grid.max_distance_to_slice_mm:.2f}"
         notes.append(say("line.grid", language, stack=name, distance=distance))
@@ -279,4 +280,4 @@ def _note_lines(context: Context, report: Report) -> list[str]:
         notes.append(say("note.undeclared_latin", language))
     if names := badly_written_attributes(speaker, context.sources.evidence(report)):
         notes.append(say("note.badly_written", language, names=", ".join(names)))
-    return [*report.notes, *notes]
+    return [*(translated(note, language) for note in report.notes), *notes]

@@ -154,6 +154,12 @@ def test_the_page_shows_the_clock_of_the_commit_with_its_distance_from_utc() -> 
     assert "2026-11-22 04:26 -06:00" == clock_text(at.astimezone(timezone(timedelta(hours=-6))))
 
 
+def test_a_known_reason_is_said_in_the_language_of_the_page() -> None:
+    rows = [stack(1, reason=reason, detectors=()) for reason in ("modality MR, not CT", "modalidad MR, no TC")]
+    known, spoken = (summary_page(report(row), [], [], language="es") for row in rows)
+    assert np.array_equal(known, spoken)
+
+
 def test_a_png_holds_the_same_pixels(tmp_path: Path) -> None:
     page = summary_page(report(stack(1)), [], [])
     write_png(page, tmp_path / "summary.png")

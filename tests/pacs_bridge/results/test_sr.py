@@ -116,6 +116,19 @@ def test_a_stack_that_was_not_read_is_named_with_its_reason(language: str, expec
     assert "UNKNOWN" == named(document, "Priority")[0].ConceptCodeSequence[0].CodeValue
 
 
+def test_the_pipelines_own_sentences_are_said_in_the_language_of_the_report() -> None:
+    headers = ct_headers(2)
+    stack = replace(stack_of(headers, Role.LOCALIZER, "a localizer (scout), not a cross-section"), notes=("mine",))
+    changes, notes = ("findings: 1 before, 2 now",), ("1 image(s) could not be read: the file is cut off",)
+    report = report_of([stack], changes=changes, notes=notes)
+    said = texts(document_of(report, headers, language="es"))
+    assert "un localizador (scout), no un corte transversal" in said
+    assert "hallazgos: 1 antes, 2 ahora" in said
+    assert "no se pudieron leer 1 imágenes: el archivo está truncado" in said
+    assert ": mine" in said
+    assert "findings: 1 before, 2 now" in texts(document_of(report, headers))
+
+
 def test_a_detector_that_declined_or_failed_is_named_with_its_reason() -> None:
     headers = ct_headers()
     declined = DetectorRun(
