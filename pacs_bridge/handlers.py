@@ -331,7 +331,7 @@ def _has_two_patients(desk: Desk, study: str) -> bool:
 
 def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, group: str) -> JobRequest:
     study_key = desk.archive.study_key(report.study_instance_uid)
-    # A study whose priority is not known goes before the routine ones (DESIGN: null sorts above routine).
+    # A study whose priority is not known goes before the routine ones.
     priority = JOB_PRIORITY[report.priority.value if report.priority else "urgent"]
     return JobRequest(
         key=_delivery_key(destination, study_key, report.version, group),

@@ -74,7 +74,7 @@ def process_paths(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC).astimezone(),
 ) -> dict[str, Any]:
-    """Process every study below ``paths`` and write its results below ``out``; returns the JSON of DESIGN.
+    """Process every study below ``paths`` and write its results below ``out``; returns the object of docs/JSON.md.
 
     A study in which something fails has the status "failed" and its reason, and the others go on; files that are no
     DICOM, or broken, are listed. Raises SettingsError before anything is read.

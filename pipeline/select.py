@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from pipeline.model import Acquisition, ExaminedStack, Role
 from reconstruction.headers import Header
@@ -26,14 +27,14 @@ class Selected:
 
 
 def digest_of(sop_instance_uids: Iterable[str]) -> str:
-    """Hash the sorted names of the instances that ``select`` may read (DESIGN, study.digest)."""
+    """Hash the sorted names of the instances that ``select`` may read."""
     return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
 
 
 def belongs_to_ct(modality: str, sop_class_uid: str) -> bool:
     """Say whether an instance belongs to a CT study: by modality (a scanner's pages too), or by SOP class.
 
-    What does not is kept and forwarded, never read, and never changes a study's digest (DESIGN, study.digest).
+    What does not is kept and forwarded, never read, and never changes a study's digest.
     """
     return modality.upper() == "CT" or sop_class_uid in _CT_CLASSES
 
@@ -78,8 +79,9 @@ def _role_of_ct(header: Header) -> tuple[Role, str | None]:
 
 
 def acquisition_of(headers: Sequence[Header], stack: Stack | None = None) -> Acquisition:
-    """Collect how a stack was acquired from its first header."""
+    """Collect how a stack was acquired from its first header; of the thickness, which may change, the median."""
     first = headers[0]
+    thicknesses = [h.slice_thickness_mm for h in headers if h.slice_thickness_mm and h.slice_thickness_mm > 0]
     return Acquisition(
         modality=first.modality,
         kernel=first.kernel,
@@ -89,7 +91,7 @@ def acquisition_of(headers: Sequence[Header], stack: Stack | None = None) -> Acq
         study_description=first.study_description,
         protocol_name=first.protocol_name,
         manufacturer=first.manufacturer,
-        slice_thickness_mm=first.slice_thickness_mm,
+        slice_thickness_mm=median(thicknesses) if thicknesses else None,
         slice_count=len(headers),
         age_years=first.age_years,
         rescale_type=first.rescale_type,

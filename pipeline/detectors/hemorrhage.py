@@ -25,7 +25,7 @@ HOUNSFIELD = Code(scheme="UCUM", value="[hnsf'U]", meaning="Hounsfield unit")
 
 @dataclass(frozen=True, slots=True)
 class HemorrhageDetector:
-    """Finds dense, thick, uncalcified places inside the skull (method and figures: FIELD.md, ipilab AIH's rules).
+    """Finds dense, thick, uncalcified places inside the skull (after the rules of ipilab's AIH).
 
     Fresh blood of 50-90 HU is seen, as a lump or as a layer of 8 mm or more along the bone. Blood as dense as brain
     (isodense), thinner layers and blood between the gyri (subarachnoid) are beyond it. Probability is a logistic

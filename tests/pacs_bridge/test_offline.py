@@ -1,4 +1,4 @@
-"""Does ``ctriage process`` say of real scans what DESIGN promises that programs can read?"""
+"""Does ``ctriage process`` say of real scans what docs/JSON.md promises that programs can read?"""
 
 from collections.abc import Callable
 from pathlib import Path
