@@ -26,12 +26,10 @@ from pacs_bridge.tasks import (
     TriageTask,
     make_pictures,
     say_not_analysed,
-    tidied,
     triage,
 )
 from pipeline import wire
-from pipeline.derive import PictureOptions
-from pipeline.model import Provenance, Report
+from pipeline.model import PictureOptions, Provenance, Report
 from pipeline.select import digest_of
 from scheduler.errors import Transient, UnknownJob
 from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
@@ -99,7 +97,7 @@ class TriageHandler:
         if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
             return Nothing(f"version {latest.version} already says what these images say")
         work = partial(say_not_analysed, reason=str(job.payload[FAILED])) if FAILED in job.payload else triage
-        return Task(tidied, (work, self._task(job, complete, latest)))
+        return Task(work, (self._task(job, complete, latest),))
 
     def commit(self, job: Job, result: TriageOutcome, connection: Connection) -> None:
         """Keep the per-series results; publish the Report where it is news, and queue its pictures and deliveries."""
@@ -226,7 +224,7 @@ class DeriveHandler:
             objects_dir=str(self.desk.objects_dir),
             study_key=self.desk.archive.study_key(study),
         )
-        return Task(tidied, (make_pictures, task))
+        return Task(make_pictures, (task,))
 
     def commit(self, job: Job, result: DeriveOutcome, connection: Connection) -> None:
         """Add the pictures to the version and queue their deliveries; nothing if it was superseded meanwhile."""

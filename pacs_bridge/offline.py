@@ -25,9 +25,9 @@ from pacs_bridge.results.identifiers import is_ours
 from pacs_bridge.results.secondary_capture import Capture
 from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Settings
-from pacs_bridge.tasks import rendering_notes, sources_of, timed
-from pipeline.derive import PictureOptions, derive
-from pipeline.model import ExaminedStack, Priority, Provenance, Report, ResultObject, Role, StudyStatus
+from pacs_bridge.work import rendering_notes, sources_of, timed
+from pipeline.derive import derive
+from pipeline.model import ExaminedStack, PictureOptions, Priority, Provenance, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.report_json import study_json

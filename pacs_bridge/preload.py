@@ -8,14 +8,14 @@ import gc
 
 import numpy as np
 
-from pacs_bridge import tasks
+from pacs_bridge import work
 from pipeline.detectors import hemorrhage, skull_fracture
 from reconstruction.geometry import Geometry
 from reconstruction.project import reformat
 from reconstruction.resample import regularise
 from reconstruction.volume import Volume
 
-LOADED = (tasks, hemorrhage, skull_fracture)
+LOADED = (work, hemorrhage, skull_fracture)
 """The modules whose import is slow, with all that they import."""
 
 

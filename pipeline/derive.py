@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.model import ExaminedStack, Report
+from pipeline.model import ExaminedStack, PictureOptions, Report
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
 from pipeline.process import read_stack
 from reconstruction.errors import ReconstructionError, RenderingUnavailable
@@ -22,17 +22,6 @@ from reconstruction.volume import Volume
 
 Rgb = npt.NDArray[np.uint8]
 Language = Literal["en", "es"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureOptions:
-    """Which pictures are made, as the settings say."""
-
-    mpr: bool = True
-    mpr_thickness_mm: float = 3.0
-    mpr_step_mm: float = 3.0
-    mip: bool = True
-    render: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -238,6 +238,17 @@ class Report:
         return tuple(stack for stack in self.examined if not stack.analysed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOptions:
+    """Which pictures are made, as the settings say."""
+
+    mpr: bool = True
+    mpr_thickness_mm: float = 3.0
+    mpr_step_mm: float = 3.0
+    mip: bool = True
+    render: bool = True
+
+
 ObjectKind = Literal["sr", "seg", "key_objects", "mpr", "mip", "render", "summary"]
 
 

@@ -19,7 +19,7 @@ from pacs_bridge.results.secondary_capture import Capture, build_captures
 from pacs_bridge.results.sources import SourceHeaders
 from pacs_bridge.settings import Destination as DestinationSettings
 from pacs_bridge.settings import Settings
-from pacs_bridge.tasks import keep_objects
+from pacs_bridge.work import keep_objects
 from pipeline.model import ExaminedStack, ObjectKind, Provenance, Report, Role, StudyStatus
 from scheduler.errors import Permanent, Transient
 

@@ -310,7 +310,7 @@ def test_a_second_series_costs_only_itself_and_is_no_version_while_it_changes_no
     house.triage()
     house.receive(2)
     house.complete(2)
-    _, task = prepared(house).args
+    (task,) = prepared(house).args
     assert isinstance(task, TriageTask)
     kept = {each.series_instance_uid: each.kept_result for each in task.series}
     assert {f"{STUDY}.1": True, f"{STUDY}.2": False} == {uid: bool(text) for uid, text in kept.items()}

@@ -12,10 +12,10 @@ import pydicom
 import pytest
 
 from pacs_bridge.ledger import KeptObject
-from pacs_bridge.tasks import DeriveTask, SeriesFiles, TriageTask, make_pictures, rendering_notes, triage
+from pacs_bridge.tasks import DeriveTask, SeriesFiles, TriageTask, make_pictures, triage
+from pacs_bridge.work import rendering_notes
 from pipeline import wire
-from pipeline.derive import PictureOptions
-from pipeline.model import Provenance, Report, StudyStatus
+from pipeline.model import PictureOptions, Provenance, Report, StudyStatus
 from pipeline.process import SeriesResult
 from pipeline.select import digest_of
 

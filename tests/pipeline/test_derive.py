@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from pipeline.derive import PictureOptions, Pictures, best_stacks, derive
-from pipeline.model import HEMORRHAGE, ExaminedStack, Finding, Provenance, Report, Role
+from pipeline.derive import Pictures, best_stacks, derive
+from pipeline.model import HEMORRHAGE, ExaminedStack, Finding, PictureOptions, Provenance, Report, Role
 from pipeline.process import Source, assemble_report, process_series
 from reconstruction.geometry import Geometry
 from reconstruction.headers import read_header
