@@ -108,7 +108,9 @@ def _namespace(stack: ExitStack) -> tuple[str, str, str]:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no network of Orthanc's own to be had here: ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
 def _start(stack: ExitStack, namespace: str, folder: Path, peer: Orthanc) -> None:
