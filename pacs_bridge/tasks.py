@@ -5,6 +5,7 @@ done, in worker processes.
 """
 
 import ctypes
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,6 +112,7 @@ def tidied(work: Callable[[], R]) -> R:
     try:
         return work()
     finally:
+        gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)

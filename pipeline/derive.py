@@ -108,17 +108,20 @@ def _of_first_readable(
 
 
 def _of_stack(row: ExaminedStack, report: Report, paths: Mapping[str, Path], options: PictureOptions) -> _Made:
+    working, keys = _working_and_keys(row, report, paths)
+    planes = _planes(working, row, options)
+    renderings, notes = _renderings(working, row) if options.render else ((), ())
+    captures = (Captured(kind="render", rgb=r.rgb, label=r.label.replace(" ", "_"), stack=row) for r in renderings)
+    return _Made(planes=planes, captures=tuple(captures), keys=keys, notes=notes)
+
+
+def _working_and_keys(
+    row: ExaminedStack, report: Report, paths: Mapping[str, Path]
+) -> tuple[Volume, tuple[KeyPicture, ...]]:
+    """Return the grid to picture and the key pictures; the acquired volume is let go before anything is rendered."""
     read = read_stack(_stack(row, paths), paths)
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
-    renderings, notes = _renderings(read.working, row) if options.render else ((), ())
-    return _Made(
-        planes=_planes(read.working, row, options),
-        captures=tuple(
-            Captured(kind="render", rgb=r.rgb, label=r.label.replace(" ", "_"), stack=row) for r in renderings
-        ),
-        keys=tuple(key_pictures(read.acquired.volume, findings)),
-        notes=notes,
-    )
+    return read.working, tuple(key_pictures(read.acquired.volume, findings))
 
 
 def _stack(row: ExaminedStack, paths: Mapping[str, Path]) -> Stack:

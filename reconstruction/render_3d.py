@@ -74,12 +74,11 @@ def render_bone(
     """
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume cannot be rendered; regularise it first")
-    small = right_handed(without_couch(reduced(volume)))
     with tempfile.TemporaryDirectory(prefix="ctriage-render-") as folder:
-        _write_job(Path(folder), small, views, size)
+        reach_mm = _write_job(Path(folder), volume, views, size)
         _first_that_works(Path(folder), limit_s, backends)
         frames = np.load(Path(folder) / "rgb.npy")
-    pixel_mm = _reach_mm(small.geometry) / size
+    pixel_mm = reach_mm / size
     return [
         Rendered(rgb=_lettered(rgb, view, pixel_mm), label=view.name) for rgb, view in zip(frames, views, strict=True)
     ]
@@ -166,15 +165,22 @@ def _reach_mm(geometry: Geometry) -> float:
     return 1.04 * float(np.ptp(geometry.to_mm(corners), axis=0).max())
 
 
-def _write_job(folder: Path, volume: Volume, views: Sequence[View], size: int) -> None:
-    np.save(folder / "hu.npy", np.ascontiguousarray(volume.hu))
+def _write_job(folder: Path, volume: Volume, views: Sequence[View], size: int) -> float:
+    """Write the reduced grid and the order for the child; returns how many mm a picture spans.
+
+    The grid is let go here: this process only waits while the child holds its own.
+    """
+    small = right_handed(without_couch(reduced(volume)))
+    reach_mm = _reach_mm(small.geometry)
+    np.save(folder / "hu.npy", np.ascontiguousarray(small.hu))
     job = {
-        "affine": volume.geometry.affine.tolist(),
-        "reach_mm": _reach_mm(volume.geometry),
+        "affine": small.geometry.affine.tolist(),
+        "reach_mm": reach_mm,
         "size": size,
         "views": [{"from_lps": view.from_lps, "up_lps": view.up_lps} for view in views],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    return reach_mm
 
 
 def _first_that_works(folder: Path, limit_s: float, backends: Mapping[str, Sequence[str]]) -> None:
