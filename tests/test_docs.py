@@ -107,3 +107,7 @@ def test_the_readme_says_what_this_is_not() -> None:
 @pytest.mark.parametrize("file", ["constraints.txt", "pyproject.toml", "Makefile"])
 def test_no_registry_is_named(file: str) -> None:
     assert not re.search(r"https?://|--(extra-)?index-url", (ROOT / file).read_text(encoding="utf-8"))
+
+
+def test_no_figure_is_left_to_be_filled_in() -> None:
+    assert [] == re.findall(r"FIG(?:URE)?_\w+", README)
