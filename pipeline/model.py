@@ -39,34 +39,6 @@ class Priority(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceRef:
-    """The name of one SOP instance, never its pixels. ``sha256`` is that of its data set's bytes."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """The instances that share a Series Instance UID."""
-
-    series_instance_uid: str
-    modality: str
-    description: str
-    instances: tuple[InstanceRef, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """The series that share a Study Instance UID."""
-
-    study_instance_uid: str
-    accession_number: str
-    series: tuple[Series, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Acquisition:
     """How a stack was acquired, as its headers say; everything is optional because headers are."""
 
