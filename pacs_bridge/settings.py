@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -78,7 +78,7 @@ _AeTitle = Annotated[str, AfterValidator(_ae_title)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _AE_TITLE = "1 to 16 plain ASCII characters, no backslash"
 _PORT = "a number from 1 to 65535"
-_KINDS = 'a list of "sr", "seg", "key_objects", "mpr", "mip", "render", "summary"'
+_KINDS = "a list of " + ", ".join(f'"{kind}"' for kind in get_args(ObjectKind))
 
 
 class _Table(BaseModel):

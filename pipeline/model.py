@@ -146,8 +146,9 @@ class WorkingGrid:
 class ExaminedStack:
     """One stack of a series: what it is, how it lies, and what each detector did with it.
 
-    ``instances`` are the SOP Instance UIDs in slice order (for a volume, as k grows). ``slice_positions_mm`` stands
-    only where the stack is uneven. ``notes`` are remarks for people (clipped values, padding, duplicates).
+    ``instances`` are the SOP Instance UIDs in slice order (for a volume, as k grows); where they are frames of
+    multi-frame instances ``frames`` holds, beside each, the frame's number (from 1), else it is empty.
+    ``slice_positions_mm`` stands only where the stack is uneven. ``notes`` are remarks for people (clipped values, padding, duplicates).
     """
 
     series_instance_uid: str
@@ -157,6 +158,7 @@ class ExaminedStack:
     role: Role
     instances: tuple[str, ...]
     reason: str | None
+    frames: tuple[int, ...] = ()
     detectors: tuple[DetectorRun, ...] = ()
     geometry: Geometry | None = None
     slice_positions_mm: tuple[float, ...] | None = None
@@ -221,7 +223,9 @@ class PictureOptions:
     render: bool = True
 
 
-ObjectKind = Literal["sr", "seg", "key_objects", "mpr", "mip", "render", "summary"]
+ObjectKind = Literal[
+    "sr", "seg", "key_objects", "mpr", "mip", "minip", "isotropic", "curved", "needle", "surface", "render", "summary"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

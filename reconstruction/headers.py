@@ -39,7 +39,9 @@ class Header:
 
     ``orientation`` is the row direction followed by the column direction, ``position_mm`` the centre of the first
     pixel (LPS, PS3.3 C.7.6.2.1.1); ``pixel_spacing_mm`` is (between rows, between columns). Values that are no
-    finite numbers are kept as NaN, so that whoever needs them refuses them by name.
+    finite numbers are kept as NaN, so that whoever needs them refuses them by name. ``frame`` counts from 1 within a
+    multi-frame instance (None: the instance is one image). ``pixels_at`` is where the value of Pixel Data starts in
+    the Part-10 file and ``pixels_length`` its length in bytes, None where not known or not stated (encapsulated).
     """
 
     sop_instance_uid: str
@@ -80,6 +82,9 @@ class Header:
     protocol_name: str | None = None
     manufacturer: str | None = None
     age_years: float | None = None
+    frame: int | None = None
+    pixels_at: int | None = None
+    pixels_length: int | None = None
 
     @property
     def has_pixels(self) -> bool:

@@ -9,8 +9,8 @@ from reconstruction.errors import NotAVolume
 from reconstruction.geometry import Points
 from reconstruction.volume import Hu
 
-Orientation = Literal["axial", "coronal", "sagittal"]
-PlanesKind = Literal["mpr", "mip"]
+Orientation = Literal["axial", "coronal", "sagittal", "oblique"]
+PlanesKind = Literal["mpr", "mip", "minip", "isotropic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
