@@ -4,7 +4,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,8 @@ class Header:
     finite numbers are kept as NaN, so that whoever needs them refuses them by name. ``frame`` counts from 1 within a
     multi-frame instance (None: the instance is one image). ``pixels_at`` is where the value of Pixel Data starts in
     the Part-10 file and ``pixels_length`` its length in bytes, None where not known or not stated (encapsulated).
+    ``is_lossy``: the pixels were once compressed with loss (PS3.3 C.7.6.1.1.5). ``implementation_class_uid`` names who
+    wrote the file, by its meta information.
     """
 
     sop_instance_uid: str
@@ -85,6 +87,10 @@ class Header:
     frame: int | None = None
     pixels_at: int | None = None
     pixels_length: int | None = None
+    study_instance_uid: str = ""
+    patient_id: str = field(default="", repr=False)
+    is_lossy: bool = False
+    implementation_class_uid: str | None = None
 
     @property
     def has_pixels(self) -> bool:
@@ -134,6 +140,10 @@ class Header:
             protocol_name=text("ProtocolName"),
             manufacturer=text("Manufacturer"),
             age_years=_age_years(text("PatientAge")),
+            study_instance_uid=text("StudyInstanceUID") or "",
+            patient_id=text("PatientID") or "",
+            is_lossy=text("LossyImageCompression") == "01",
+            implementation_class_uid=_implementation_of(dataset),
         )
 
 
@@ -181,6 +191,11 @@ def transfer_syntax_of(dataset: Dataset) -> str:
     """Return the transfer syntax a file declares, implicit little endian where it declares none (PS3.10 7.1)."""
     meta = getattr(dataset, "file_meta", None)
     return str(meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")) if meta is not None else "1.2.840.10008.1.2"
+
+
+def _implementation_of(dataset: Dataset) -> str | None:
+    meta = getattr(dataset, "file_meta", None)
+    return None if meta is None else _text(_value(meta, "ImplementationClassUID"))
 
 
 def _reader(dataset: Dataset, parse: Callable[[Any], T | None]) -> Callable[[str], T | None]:
