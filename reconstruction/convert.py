@@ -64,7 +64,7 @@ def axial_first(volume: Volume) -> Volume:
 
     Directions are not flipped. A volume acquired so (axial slices) is returned as it is, others are copied.
     """
-    order = _nearest_axes(volume.geometry)
+    order = nearest_axes(volume.geometry)
     if order == (0, 1, 2) and volume.hu.flags.c_contiguous:
         return volume
     affine = np.eye(4)
@@ -72,6 +72,13 @@ def axial_first(volume: Volume) -> Volume:
     affine[:3, 3] = volume.geometry.affine[:3, 3]
     hu = np.ascontiguousarray(volume.hu.transpose(order))
     return Volume(hu=hu, geometry=_on_grid(affine, hu.shape, volume.geometry))
+
+
+def nearest_axes(geometry: Geometry) -> tuple[int, int, int]:
+    """Return for head-feet, front-back and right-left the array axis that runs nearest to it."""
+    along = np.abs(geometry.affine[:3, :3] / np.array(geometry.spacing_mm))
+    orders = itertools.permutations(range(3))
+    return max(orders, key=lambda o: float(along[2, o[0]] + along[1, o[1]] + along[0, o[2]]))  # type: ignore[return-value]
 
 
 def right_handed(volume: Volume) -> Volume:
@@ -83,13 +90,6 @@ def right_handed(volume: Volume) -> Volume:
     affine[:3, 0] *= -1.0
     hu = np.ascontiguousarray(volume.hu[::-1])
     return Volume(hu=hu, geometry=_on_grid(affine, hu.shape, volume.geometry))
-
-
-def _nearest_axes(geometry: Geometry) -> tuple[int, int, int]:
-    """For head-feet, front-back and right-left the array axis that runs nearest to it."""
-    along = np.abs(geometry.affine[:3, :3] / np.array(geometry.spacing_mm))
-    orders = itertools.permutations(range(3))
-    return max(orders, key=lambda o: float(along[2, o[0]] + along[1, o[1]] + along[0, o[2]]))  # type: ignore[return-value]
 
 
 def _on_grid(affine: Affine, shape: tuple[int, ...], like: Geometry) -> Geometry:

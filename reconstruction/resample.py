@@ -46,22 +46,61 @@ def regularise(
     from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm.
     ``padding`` (kji, True where the scanner measured nothing) is never interpolated. Raises NotAVolume.
     """
-    positions = positions_mm(volume.geometry, slice_positions_mm)
-    shear = _shear(volume.geometry)
-    spacing = spacing_mm or _default_spacing(volume.geometry, positions)
-    grid, start = _straight_grid(volume.geometry, positions, shear, spacing)
-    along = start[0] + spacing * np.arange(grid.shape[0])
-    lower, weight = _between(positions, along)
-    shifts = start[1:] - along[:, None] * shear
-    pixel = np.array(volume.geometry.spacing_mm[1:])
-    hu = np.full(grid.shape, OUTSIDE_HU, dtype=np.int16)
-    outside = np.ones(grid.shape, dtype=np.bool_)
-    blocked = np.zeros((1, 1, 1), dtype=np.bool_) if padding is None else padding
-    between, in_plane = (lower, weight), (shifts / pixel, spacing / pixel)
-    in_threads(lambda span: _resample(volume.hu, blocked, between, in_plane, (hu, outside), span), grid.shape[0])
+    straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing_mm)
+    hu, outside = straight.read_off(volume, padding, (0, 0, 0), straight.grid.shape)
     outside.flags.writeable = False
-    far = float(np.abs(along[:, None] - positions[None, :]).min(axis=1).max())
-    return Regularised(volume=Volume(hu=hu, geometry=grid), outside=outside, max_distance_to_slice_mm=far)
+    return Regularised(
+        volume=Volume(hu=hu, geometry=straight.grid),
+        outside=outside,
+        max_distance_to_slice_mm=straight.max_distance_to_slice_mm,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Straightened:
+    """A straight, even, isotropic grid over a stack as acquired, and how its voxels are read off, whole or by parts.
+
+    ``between`` holds for each plane the acquired slice below it and the weight of the one above, ``starts`` (plane, 2)
+    where its first voxel lies on them and ``steps`` how far the next one is, in acquired rows and columns.
+    """
+
+    grid: Geometry
+    max_distance_to_slice_mm: float
+    between: tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]
+    starts: Points
+    steps: Points
+
+    def read_off(
+        self, volume: Volume, padding: Bits | None, origin_kji: tuple[int, int, int], shape: tuple[int, int, int]
+    ) -> tuple[Hu, Bits]:
+        """Resample the box of the grid that starts at ``origin_kji``; return its values and what lies outside."""
+        (k, j, i), count = origin_kji, shape[0]
+        hu = np.full(shape, OUTSIDE_HU, dtype=np.int16)
+        outside = np.ones(shape, dtype=np.bool_)
+        blocked = np.zeros((1, 1, 1), dtype=np.bool_) if padding is None else padding
+        between = (self.between[0][k : k + count], self.between[1][k : k + count])
+        in_plane = (self.starts[k : k + count] + np.array([j, i]) * self.steps, self.steps)
+        in_threads(lambda span: _resample(volume.hu, blocked, between, in_plane, (hu, outside), span), count)
+        return hu, outside
+
+
+def straightened(
+    geometry: Geometry, *, slice_positions_mm: Sequence[float] | None = None, spacing_mm: float | None = None
+) -> Straightened:
+    """Lay a straight, even, isotropic grid over a stack; arguments and errors as for ``regularise``."""
+    positions = positions_mm(geometry, slice_positions_mm)
+    shear = _shear(geometry)
+    spacing = spacing_mm or _default_spacing(geometry, positions)
+    grid, start = _straight_grid(geometry, positions, shear, spacing)
+    along = start[0] + spacing * np.arange(grid.shape[0])
+    pixel = np.array(geometry.spacing_mm[1:])
+    return Straightened(
+        grid=grid,
+        max_distance_to_slice_mm=float(np.abs(along[:, None] - positions[None, :]).min(axis=1).max()),
+        between=_between(positions, along),
+        starts=(start[1:] - along[:, None] * shear) / pixel,
+        steps=spacing / pixel,
+    )
 
 
 def in_threads(task: Callable[[tuple[int, int]], object], count: int, *, threads: int = 2) -> None:
