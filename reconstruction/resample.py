@@ -96,7 +96,7 @@ def straightened(
     pixel = np.array(geometry.spacing_mm[1:])
     return Straightened(
         grid=grid,
-        max_distance_to_slice_mm=float(np.abs(along[:, None] - positions[None, :]).min(axis=1).max()),
+        max_distance_to_slice_mm=float(np.abs(along - _nearest(positions, along)).max()),
         between=_between(positions, along),
         starts=(start[1:] - along[:, None] * shear) / pixel,
         steps=spacing / pixel,
@@ -217,6 +217,12 @@ def _straight_grid(geometry: Geometry, positions: Points, shear: Points, spacing
     affine[:3, 3] = geometry.affine[:3, 3] + axes @ start
     shape = (int(count[0]), int(count[1]), int(count[2]))
     return Geometry(affine=affine, shape=shape, frame_of_reference_uid=geometry.frame_of_reference_uid), start
+
+
+def _nearest(positions: Points, along: Points) -> Points:
+    """Return for each place along the normal that of the nearest slice."""
+    nearest: Points = positions[np.searchsorted((positions[1:] + positions[:-1]) / 2.0, along)]
+    return nearest
 
 
 def _between(positions: Points, along: Points) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
