@@ -11,6 +11,7 @@ from reconstruction.geometry import Affine, Geometry
 from reconstruction.volume import Hu, Mask, Volume
 
 _SHEAR_TOLERANCE = 1e-4
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
@@ -90,6 +91,23 @@ def right_handed(volume: Volume) -> Volume:
     affine[:3, 0] *= -1.0
     hu = np.ascontiguousarray(volume.hu[::-1])
     return Volume(hu=hu, geometry=_on_grid(affine, hu.shape, volume.geometry))
+
+
+def to_ras(geometry: Geometry) -> Affine:
+    """Return the grid as neuroimaging tools hold it: (i, j, k) -> RAS mm, shear and all (NIfTI-1, sform)."""
+    ras = np.eye(4)
+    ras[:3, :3] = _LPS_TO_RAS @ geometry.affine[:3, 2::-1]
+    ras[:3, 3] = _LPS_TO_RAS @ geometry.affine[:3, 3]
+    return ras
+
+
+def from_ras(ras: Affine, shape_ijk: tuple[int, int, int], *, frame_of_reference_uid: str | None = None) -> Geometry:
+    """Return the grid of an affine (i, j, k) -> RAS mm. Raises NotAVolume where it spans none."""
+    affine = np.eye(4)
+    affine[:3, :3] = (_LPS_TO_RAS @ ras[:3, :3])[:, ::-1]
+    affine[:3, 3] = _LPS_TO_RAS @ ras[:3, 3]
+    i, j, k = shape_ijk
+    return Geometry(affine=affine, shape=(k, j, i), frame_of_reference_uid=frame_of_reference_uid)
 
 
 def _on_grid(affine: Affine, shape: tuple[int, ...], like: Geometry) -> Geometry:
