@@ -43,7 +43,7 @@ class Header:
     multi-frame instance (None: the instance is one image). ``pixels_at`` is where the value of Pixel Data starts in
     the Part-10 file and ``pixels_length`` its length in bytes, None where not known or not stated (encapsulated).
     ``is_lossy``: the pixels were once compressed with loss (PS3.3 C.7.6.1.1.5). ``implementation_class_uid`` names who
-    wrote the file, by its meta information.
+    wrote the file, by its meta information. ``stack_id``: frames that state different ones are different stacks.
     """
 
     sop_instance_uid: str
@@ -91,6 +91,7 @@ class Header:
     patient_id: str = field(default="", repr=False)
     is_lossy: bool = False
     implementation_class_uid: str | None = None
+    stack_id: str | None = None
 
     @property
     def has_pixels(self) -> bool:

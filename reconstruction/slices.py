@@ -159,11 +159,11 @@ def _noted(stack: Stack, note: str) -> Stack:
     return replace(stack, notes=(*stack.notes, note))
 
 
-def _order(header: Header) -> tuple[float, float, str]:
+def _order(header: Header) -> tuple[float, float, str, int]:
     """Give one order whatever order the slices came in."""
     number = header.instance_number if header.instance_number is not None else 1 << 40
     acquisition = header.acquisition_number if header.acquisition_number is not None else 1 << 40
-    return acquisition, number, header.sop_instance_uid
+    return acquisition, number, header.sop_instance_uid, header.frame or 0
 
 
 def _placed_and_misfits(headers: Sequence[Header]) -> tuple[list[Header], dict[str, list[Header]]]:
@@ -208,6 +208,8 @@ def _identity(header: Header) -> tuple[object, ...]:
         None if header.kvp is None or math.isnan(header.kvp) else header.kvp,
         header.rescale_type,
         header.temporal_position,
+        header.stack_id,
+        header.frame is None,
         frozenset(value for value in header.image_type if _SPECTRAL_OR_DERIVED.search(value)),
     )
 
