@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from pacs_bridge.errors import BridgeError
-from pipeline.model import ObjectKind, Priority
+from pipeline.model import ObjectKind, Priority, SurfaceTissue, TurnPreset
 
 SETTINGS_FILE = Path("ctriage.toml")
 ENVIRONMENT_PREFIX = "CTRIAGE_"
@@ -62,6 +62,22 @@ def _destination_name(text: str) -> str:
     return text
 
 
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(values) != len(set(values)):
+        raise ValueError("one thing is named twice; name each once")
+    return values
+
+
+def _voxel_mm(size_mm: float) -> float:
+    if size_mm != 0 and not 0.2 <= size_mm <= 10:
+        raise ValueError("voxels of this size are of no use")
+    return size_mm
+
+
+def _quoted(choice: Any) -> str:
+    return ", ".join(f'"{each}"' for each in get_args(choice))
+
+
 def _not_built(what: str, keep: object) -> AfterValidator:
     """Refuse every value but ``keep``: accepting what is not carried out would be a silent lie."""
 
@@ -78,7 +94,7 @@ _AeTitle = Annotated[str, AfterValidator(_ae_title)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 _AE_TITLE = "1 to 16 plain ASCII characters, no backslash"
 _PORT = "a number from 1 to 65535"
-_KINDS = "a list of " + ", ".join(f'"{kind}"' for kind in get_args(ObjectKind))
+_KINDS = f"a list of {_quoted(ObjectKind)}"
 
 
 class _Table(BaseModel):
@@ -123,6 +139,16 @@ class Outputs(_Table):
     mpr_step_mm: float = Field(default=3.0, gt=0, le=100, description="millimetres, more than 0 and up to 100")
     mip: bool = Field(default=True, description="true or false: maximum intensity projections")
     render: bool = Field(default=True, description="true or false: 3D renderings of the bone")
+    isotropic: bool = Field(default=False, description="true or false: an axial series of cubic voxels")
+    isotropic_mm: Annotated[float, AfterValidator(_voxel_mm)] = Field(
+        default=1.0, description="millimetres from 0.2 to 10, 0: as fine as the series allows"
+    )
+    surfaces: Annotated[tuple[SurfaceTissue, ...], AfterValidator(_each_once)] = Field(
+        default=(), description=f"a list of {_quoted(SurfaceTissue)}: models for 3D printing (STL)"
+    )
+    turn: Annotated[tuple[TurnPreset, ...], AfterValidator(_each_once)] = Field(
+        default=(), description=f"a list of {_quoted(TurnPreset)}: renderings that turn round the patient"
+    )
 
 
 class Detectors(_Table):

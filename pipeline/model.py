@@ -148,7 +148,8 @@ class ExaminedStack:
 
     ``instances`` are the SOP Instance UIDs in slice order (for a volume, as k grows); where they are frames of
     multi-frame instances ``frames`` holds, beside each, the frame's number (from 1), else it is empty.
-    ``slice_positions_mm`` stands only where the stack is uneven. ``notes`` are remarks for people (clipped values, padding, duplicates).
+    ``slice_positions_mm`` stands only where the stack is uneven. ``notes`` are remarks for people (clipped values,
+    padding, duplicates).
     """
 
     series_instance_uid: str
@@ -212,6 +213,10 @@ class Report:
         return tuple(stack for stack in self.examined if not stack.analysed)
 
 
+SurfaceTissue = Literal["bone", "skin"]
+TurnPreset = Literal["bone", "brain", "vessel"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureOptions:
     """Which pictures are made, as the settings say."""
@@ -221,6 +226,10 @@ class PictureOptions:
     mpr_step_mm: float = 3.0
     mip: bool = True
     render: bool = True
+    isotropic: bool = False
+    isotropic_mm: float = 1.0  # 0: as fine as the stack
+    surfaces: tuple[SurfaceTissue, ...] = ()
+    turn: tuple[TurnPreset, ...] = ()
 
 
 ObjectKind = Literal[

@@ -17,7 +17,7 @@ from pacs_bridge.settings import (
     load_settings,
     setting_keys,
 )
-from pipeline.model import Priority
+from pipeline.model import PictureOptions, Priority
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,14 @@ def test_the_defaults_are_those_of_the_design_and_run_as_they_are(tmp_path: Path
     assert (60, 2, 0) == (settings.arrival.quiet_s, settings.workers.processes, settings.workers.memory_mb)
     assert ("hemorrhage", "skull_fracture") == settings.detectors.enabled
     assert () == settings.destination
+
+
+def test_what_the_outputs_say_is_what_pictures_are_asked_for(tmp_path: Path) -> None:
+    text = '[outputs]\nisotropic = true\nisotropic_mm = 0\nsurfaces = ["skin"]\nturn = ["brain", "bone"]'
+    outputs = load_settings(written(tmp_path, text)).outputs
+    assert PictureOptions() == PictureOptions(**Settings().outputs.model_dump())
+    wanted = PictureOptions(isotropic=True, isotropic_mm=0, surfaces=("skin",), turn=("brain", "bone"))
+    assert wanted == PictureOptions(**outputs.model_dump())
 
 
 def test_command_line_beats_environment_beats_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +127,10 @@ def test_a_relative_state_dir_of_the_command_line_lies_in_the_current_folder(tmp
         ("[[caller]]\nae_title = 'CT01'\naddress = 'ct01'", ("caller 1: address", "no IP address")),
         ("[[caller]]\naddress = '10.0.0.1'", ("site.toml", "caller 1: ae_title", "required")),
         ("[outputs]\nmpr_step_mm = 0", ("outputs.mpr_step_mm", "more than 0")),
+        ("[outputs]\nisotropic_mm = 0.1", ("outputs.isotropic_mm = 0.1", "from 0.2 to 10")),
+        ("[outputs]\nisotropic_mm = nan", ("outputs.isotropic_mm", "from 0.2 to 10")),
+        ('[outputs]\nsurfaces = ["bone", "liver"]', ("outputs.surfaces", '"bone", "skin"')),
+        ('[outputs]\nturn = ["bone", "bone"]', ("outputs.turn", "name each once")),
         ("listener = 3", ("listener", "table")),
         ("a = \n", ("site.toml", "not valid TOML", "line 1")),
         ("[[priority_rule]]\npriority = 'stat'", ("priority_rule 1", "would match every study")),
