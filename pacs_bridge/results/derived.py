@@ -1,6 +1,6 @@
 """How do reformatted planes and projections become a derived CT series (PS3.3 A.3)?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -21,7 +21,7 @@ from pacs_bridge.results.part10 import (
     series_uid_of,
     uid_of,
 )
-from pacs_bridge.results.sources import ACQUISITION, can_be_referred_to, copy_attribute, copy_lossy_history
+from pacs_bridge.results.sources import ACQUISITION, copy_attribute, copy_lossy_history
 from pacs_bridge.results.texts import say
 from pipeline.model import ExaminedStack, Report, ResultObject
 from reconstruction.planes import Planes
@@ -39,19 +39,17 @@ class Reformat:
     stack: ExaminedStack
 
 
-def build_derived_series(context: Context, report: Report, reformat: Reformat, number: int) -> list[ResultObject]:
-    """Build one CT image for each plane; ``number`` (from 1) tells this study's derived series apart."""
+def build_derived_series(context: Context, report: Report, reformat: Reformat, number: int) -> Iterator[ResultObject]:
+    """Build one CT image for each plane, one by one; ``number`` (from 1) tells this study's derived series apart."""
     shared = _shared(context, report, reformat, number)
     kind = reformat.planes.kind
-    return [
-        finished(_frame(shared, report, reformat.planes, (number, index)), kind, index + 1)
-        for index in range(len(reformat.planes.hu))
-    ]
+    for index in range(len(reformat.planes.hu)):
+        yield finished(_frame(shared, report, reformat.planes, (number, index)), kind, index + 1)
 
 
 def _shared(context: Context, report: Report, reformat: Reformat, number: int) -> Dataset:
     planes = reformat.planes
-    sources = context.sources.of(reformat.stack.instances)
+    instances = reformat.stack.instances
     shared = Dataset()
     shared.SOPClassUID = CTImageStorage
     shared.Modality = "CT"
@@ -62,14 +60,14 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared.ImageComments = say("disclaimer", context.language)
     shared.BurnedInAnnotation = "NO"
     shared.FrameOfReferenceUID = frame_of_reference_uid(reformat.stack)
-    _copy_acquisition(sources[0], shared)
-    copy_lossy_history(sources, shared)
+    _copy_acquisition(context.sources.of(instances[:1])[0], shared)
+    copy_lossy_history(context.sources.lossy(instances), shared)
     _describe_pixels(planes, shared)
     _describe_plane(planes, shared)
     shared.DerivationDescription = say(f"derivation.{planes.kind}", context.language)
     value, meaning = _DERIVATIONS[planes.kind]
     shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
-    shared.SourceImageSequence = [reference(header) for header in sources if can_be_referred_to(header)]
+    shared.SourceImageSequence = [reference(name) for name in context.sources.referable(instances)]
     dress(shared, context, report)
     return _read_back(shared)
 

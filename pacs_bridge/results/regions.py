@@ -19,8 +19,8 @@ from pipeline.model import ExaminedStack, Finding, Report
 class Placed:
     """A finding with its names and places.
 
-    ``slices`` are the headers of its stack in slice order, empty where the Report does not say which stack
-    or a slice lacks a name by which to refer to it.
+    ``slices`` are the headers of its stack in slice order, read when asked for, and ``names`` their UIDs alone; empty
+    where the Report does not say which stack or a slice lacks a name by which to refer to it.
     ``segmentation`` (index of the SEG object, from 1) and ``segment`` are None where the region does not lie on
     these slices. ``key_slice`` indexes ``slices``.
     """
@@ -28,6 +28,7 @@ class Placed:
     finding: Finding
     stack: ExaminedStack | None
     slices: Sequence[Dataset]
+    names: Sequence[Dataset]
     tracking_uid: str
     tracking_id: str
     key_slice: int | None
@@ -44,7 +45,7 @@ def place(context: Context, report: Report) -> tuple[Placed, ...]:
     for finding in report.findings:
         per_detector[finding.detector] += 1
         stack = _stack_of(finding, report)
-        slices = _slices(context, stack)
+        slices, names = _slices(context, stack)
         fits = _lies_on(finding, slices)
         where = objects.setdefault((finding.series_instance_uid, finding.stack), len(objects) + 1) if fits else None
         if where:
@@ -54,6 +55,7 @@ def place(context: Context, report: Report) -> tuple[Placed, ...]:
                 finding=finding,
                 stack=stack,
                 slices=slices,
+                names=names,
                 tracking_uid=_tracking_uid(report, finding, per_detector[finding.detector]),
                 tracking_id=f"{finding.detector} {per_detector[finding.detector]}",
                 key_slice=_key_slice(finding) if fits else None,
@@ -69,9 +71,11 @@ def _stack_of(finding: Finding, report: Report) -> ExaminedStack | None:
     return next((stack for stack in report.examined if (stack.series_instance_uid, stack.stack) == key), None)
 
 
-def _slices(context: Context, stack: ExaminedStack | None) -> list[Dataset]:
-    slices = context.sources.of(stack.instances) if stack else []
-    return slices if all(can_be_referred_to(header) for header in slices) else []
+def _slices(context: Context, stack: ExaminedStack | None) -> tuple[Sequence[Dataset], Sequence[Dataset]]:
+    names = context.sources.names(stack.instances) if stack else []
+    if stack is None or not all(can_be_referred_to(name) for name in names):
+        return [], []
+    return context.sources.of(stack.instances), names
 
 
 def _tracking_uid(report: Report, finding: Finding, index: int) -> str:

@@ -67,7 +67,7 @@ def _image(context: Context, report: Report, capture: Capture, index: int) -> Re
     image.BurnedInAnnotation = capture.burned_in
     image.ImageComments = say("disclaimer", context.language)
     image.DerivationDescription = say(f"derivation.{capture.kind}", context.language)
-    copy_lossy_history(sources, image)
+    copy_lossy_history(context.sources.lossy([str(name.SOPInstanceUID) for name in sources]), image)
     _name_source(image, capture, sources)
     _describe_pixels(image, capture.rgb)
     dress(image, context, report)

@@ -1,8 +1,10 @@
 """What do the source headers say of patient and study, and how does that text travel unchanged?"""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import overload
 
+import numpy as np
 from pydicom import config
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -12,6 +14,7 @@ from pydicom.dataset import Dataset
 from pacs_bridge.results.errors import MissingHeaders
 from pacs_bridge.results.tolerant import badly_written, element_of, value_of
 from pipeline.model import ExaminedStack, Report, Role
+from reconstruction.headers import Header
 
 # Type 2 attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, empty where unknown
 _ALWAYS = (
@@ -51,41 +54,114 @@ _SIMPLE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SourceHeaders:
-    """The data sets (without pixels) of a study's source instances, by SOP Instance UID."""
+    """What results say of a study's source instances, by SOP Instance UID.
+
+    ``datasets`` are the data sets (without pixels), read when they are asked for: hundreds of slices are only named,
+    few speak. One that cannot be read is absent. ``headers`` tell the names without reading; of an instance that has
+    none the data set tells them.
+    """
 
     datasets: Mapping[str, Dataset]
+    headers: Mapping[str, Header] = field(default_factory=dict)
 
-    def of(self, instances: Sequence[str]) -> list[Dataset]:
-        """Return the headers of these instances in their order; raises MissingHeaders."""
-        missing = [uid for uid in instances if uid not in self.datasets]
-        if missing:
-            raise MissingHeaders(len(missing))
-        return [self.datasets[uid] for uid in instances]
+    def of(self, instances: Sequence[str]) -> Sequence[Dataset]:
+        """Return the data sets of these instances in their order, each read once asked for; raises MissingHeaders."""
+        self._refuse_missing(instances)
+        return _WhenAsked(instances, self._dataset)
+
+    def names(self, instances: Sequence[str]) -> list[Dataset]:
+        """Return for each of these instances the UIDs by which documents name it; raises MissingHeaders."""
+        self._refuse_missing(instances)
+        return [_name(self._header(uid)) for uid in instances]
 
     def referable(self, instances: Sequence[str]) -> list[Dataset]:
-        """Return the headers of those of these instances that a document can refer to; raises MissingHeaders."""
-        return [header for header in self.of(instances) if can_be_referred_to(header)]
+        """Return the names of those of these instances that a document can refer to; raises MissingHeaders."""
+        return [name for name in self.names(instances) if can_be_referred_to(name)]
+
+    def lossy(self, instances: Sequence[str]) -> list[Dataset]:
+        """Return the data set of the first of these instances that was compressed with loss, as ``copy_lossy_history``
+        takes it; raises MissingHeaders."""
+        self._refuse_missing(instances)
+        lossy = next((uid for uid in instances if self._header(uid).is_lossy), None)
+        return [] if lossy is None else [self._dataset(lossy)]
 
     def evidence(self, report: Report) -> list[Dataset]:
-        """Return the header of every instance the Report examined or set aside, by series and in slice order.
+        """Return the names of every instance the Report examined or set aside, by series and in slice order.
 
         Instances that lack a name are left out. Raises MissingHeaders where none is left.
         """
         stacks = sorted(report.examined, key=lambda stack: (stack.series_instance_uid, stack.stack))
         named = dict.fromkeys(uid for stack in stacks for uid in stack.instances)
-        headers = self.referable(tuple(named) or sorted(self.datasets))
-        if not headers:
+        names = self.referable(tuple(named) or sorted(self.datasets))
+        if not names:
             raise MissingHeaders(max(1, len(named)))
-        return headers
+        return names
 
     def speaker(self, report: Report) -> Dataset:
-        """Return the header that speaks for patient and study: the first slice of the first volume, else any."""
-        for stack in _volumes_first(report.examined):
-            if stack.instances:
-                return self.of(stack.instances[:1])[0]
-        if not self.datasets:
+        """Return the data set that speaks for patient and study: the first slice of the first volume, else any.
+
+        Where none can be read it is the names of the first. Raises MissingHeaders.
+        """
+        stacks = _volumes_first(report.examined)
+        first = [uid for stack in stacks for uid in stack.instances[:1]] or sorted(self.datasets)[:1]
+        if not first:
             raise MissingHeaders(1)
-        return self.datasets[min(self.datasets)]
+        readable = (dataset for uid in first if (dataset := self.datasets.get(uid)) is not None)
+        speaker = next(readable, None)
+        return self.names(first[:1])[0] if speaker is None else speaker
+
+    def carried(self, report: Report) -> list[Dataset]:
+        """Return the data sets of which results carry values: each stack's first, those with findings, the lossy."""
+        stacks = {(stack.series_instance_uid, stack.stack): stack.instances for stack in report.examined}
+        wanted = [uid for instances in stacks.values() for uid in instances[:1]]
+        for finding in report.findings:
+            instances = stacks.get((finding.series_instance_uid, finding.stack), ())
+            shown = (finding.region.origin_kji[0] + k for k in np.flatnonzero(finding.region.bits.any(axis=(1, 2))))
+            wanted.extend(instances[k] for k in shown if k < len(instances))
+        lossy = [each for instances in stacks.values() for each in self.lossy(instances)]
+        return [*self.of(tuple(dict.fromkeys(wanted))), *lossy]
+
+    def _refuse_missing(self, instances: Sequence[str]) -> None:
+        missing = {uid for uid in instances if uid not in self.headers and uid not in self.datasets}
+        if missing:
+            raise MissingHeaders(len(missing))
+
+    def _header(self, uid: str) -> Header:
+        return self.headers.get(uid) or Header.from_dataset(self.datasets[uid], "")
+
+    def _dataset(self, uid: str) -> Dataset:
+        dataset = self.datasets.get(uid)
+        return _name(self._header(uid)) if dataset is None else dataset
+
+
+class _WhenAsked(Sequence[Dataset]):
+    """Data sets that are looked up one by one."""
+
+    def __init__(self, instances: Sequence[str], look_up: Callable[[str], Dataset]) -> None:
+        self._instances = tuple(instances)
+        self._look_up = look_up
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    @overload
+    def __getitem__(self, place: int) -> Dataset: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Dataset]: ...
+    def __getitem__(self, place: int | slice) -> Dataset | Sequence[Dataset]:
+        if isinstance(place, slice):
+            return _WhenAsked(self._instances[place], self._look_up)
+        return self._look_up(self._instances[place])
+
+
+def _name(header: Header) -> Dataset:
+    """Return a data set of the UIDs alone; one that the header lacks is absent."""
+    name = Dataset()
+    uids = (header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, header.study_instance_uid)
+    for keyword, uid in zip(_NAMES, uids, strict=True):
+        if uid:
+            setattr(name, keyword, uid)
+    return name
 
 
 def _volumes_first(stacks: Sequence[ExaminedStack]) -> list[ExaminedStack]:

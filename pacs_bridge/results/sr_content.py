@@ -97,8 +97,7 @@ def _on_segment(placed: Placed, report: Report, shared: dict[str, object]) -> hd
 
 def _without_segment(placed: Placed, shared: dict[str, object]) -> hd.sr.ContentSequence:
     images = [
-        hd.sr.SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID))
-        for header in placed.slices
+        hd.sr.SourceImageForMeasurementGroup(str(name.SOPClassUID), str(name.SOPInstanceUID)) for name in placed.names
     ]
     return hd.sr.MeasurementsAndQualitativeEvaluations(source_images=images or None, **shared)
 
@@ -278,6 +277,6 @@ def _note_lines(context: Context, report: Report) -> list[str]:
     speaker = context.sources.speaker(report)
     if has_undeclared_latin(speaker):
         notes.append(say("note.undeclared_latin", language))
-    if names := badly_written_attributes(speaker, context.sources.evidence(report)):
+    if names := badly_written_attributes(speaker, context.sources.carried(report)):
         notes.append(say("note.badly_written", language, names=", ".join(names)))
     return [*(translated(note, language) for note in report.notes), *notes]

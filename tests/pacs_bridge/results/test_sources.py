@@ -1,5 +1,6 @@
 """Patient and study text on its way into results."""
 
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -11,9 +12,11 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results.bundle import build_flags
 from pacs_bridge.results.errors import MissingHeaders
-from pacs_bridge.results.sources import copy_lossy_history, has_undeclared_latin, settle_character_set
+from pacs_bridge.results.regions import slice_indices
+from pacs_bridge.results.sources import SourceHeaders, copy_lossy_history, has_undeclared_latin, settle_character_set
 from pacs_bridge.results.testing import blob, context_of, ct_headers, report_of, reread, stack_of
 from pacs_bridge.results.texts import Language
+from reconstruction.headers import Header
 
 NAME = "Muñoz Peña^José Ángel"
 
@@ -144,3 +147,45 @@ def test_headers_that_the_report_names_must_be_there() -> None:
     report = report_of([stack_of(headers)])
     with pytest.raises(MissingHeaders, match="1 instances"):
         build_flags(context_of(headers[1:]), report)
+
+
+class Counted(Mapping[str, Dataset]):
+    """Data sets that note which of them were asked for."""
+
+    def __init__(self, headers: list[Dataset]) -> None:
+        self.datasets = {str(header.SOPInstanceUID): header for header in headers}
+        self.asked: set[str] = set()
+
+    def __getitem__(self, uid: str) -> Dataset:
+        self.asked.add(uid)
+        return self.datasets[uid]
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self.datasets
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.datasets)
+
+    def __len__(self) -> int:
+        return len(self.datasets)
+
+
+def test_flags_read_the_speaker_and_the_slices_with_findings_and_no_others() -> None:
+    headers = ct_headers(count=40)
+    datasets = Counted(headers)
+    names = {uid: Header.from_dataset(header, "") for uid, header in datasets.datasets.items()}
+    stack = stack_of(headers)
+    report = report_of([stack], [blob(stack, (20, 30, 20))])
+    shown = {stack.instances[k] for k in slice_indices(report.findings[0])}
+    sources = SourceHeaders(datasets=datasets, headers=names)
+    lazily = build_flags(context_of(headers, sources=sources), report)
+    assert {stack.instances[0], *shown} == datasets.asked
+    assert [o.part10 for o in build_flags(context_of(headers), report)] == [o.part10 for o in lazily]
+
+
+def test_where_nobody_can_speak_the_report_leaves_with_the_names_alone() -> None:
+    headers = ct_headers()
+    names = {str(header.SOPInstanceUID): Header.from_dataset(header, "") for header in headers}
+    sources = SourceHeaders(datasets={}, headers=names)
+    (document,) = build_flags(context_of(headers, sources=sources), report_of([stack_of(headers)]))
+    assert headers[0].StudyInstanceUID == pydicom.dcmread(BytesIO(document.part10)).StudyInstanceUID
