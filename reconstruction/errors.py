@@ -39,6 +39,16 @@ class NotDicom(ReconstructionError):
 
 
 @dataclass(eq=False)
+class ImpossibleView(ReconstructionError):
+    """A plane, slab, path or curve that cannot be shown of this volume; ``reason`` says why and what would do."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(eq=False)
 class RenderingUnavailable(ReconstructionError):
     """This system cannot render in 3D; ``reason`` says what is missing and the remedy."""
 

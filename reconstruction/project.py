@@ -1,21 +1,23 @@
-"""What does a volume look like from the front, the side and above: mean slabs (MPR) and maxima (MIP)?"""
+"""What does a volume look like from the front, the side and above: slabs (mean, MIP, MinIP) and whole maxima?"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
 from reconstruction.convert import axial_first, is_straight
-from reconstruction.errors import NotAVolume
+from reconstruction.errors import ImpossibleView, NotAVolume
 from reconstruction.geometry import Geometry, Points
-from reconstruction.planes import Orientation, Planes, PlanesKind
+from reconstruction.planes import KIND_OF, Orientation, Planes, PlanesKind, Projection, Slab
 from reconstruction.resample import in_threads
-from reconstruction.volume import Hu, Volume
+from reconstruction.slab_kernels import fill, maxima
+from reconstruction.volume import Bits, Hu, Volume
 
-Floats = npt.NDArray[np.float32]
+Edges = tuple[Points, Points]
 _SAME_SPACING = 1e-3  # mm; finer differences are header rounding
+_AXES = {"axial": (1, 0, 2), "coronal": (0, 1, 2), "sagittal": (0, 2, 1)}  # which array axis runs down, across, along
+_HOW: dict[Projection, int] = {"mean": 0, "mip": 1, "minip": 2}  # as the kernels know them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,210 +30,206 @@ class Reformats:
 
 
 def reformat(volume: Volume, *, thickness_mm: float = 3.0, step_mm: float = 3.0) -> Reformats:
-    """Make coronal and sagittal mean slabs and the axial, coronal and sagittal maximum projection in one pass.
+    """Make coronal and sagittal mean slabs and the axial, coronal and sagittal maximum projection.
 
-    Planes follow the volume's own axes. They are shown the radiological way whatever the order of storage: patient's
-    right on the left of axial and coronal pictures, anterior on the left of sagittal ones, head up, anterior up on
-    axial ones; pixels are square. Slabs lie exactly ``step_mm`` apart, pixels at their edges count by their share.
-    Raises NotAVolume for a sheared volume: regularise it first.
+    As ``standard``, all of them in memory at once.
     """
+    coronal, sagittal, *mips = standard(volume, thickness_mm=thickness_mm, step_mm=step_mm)
+    return Reformats(coronal=coronal, sagittal=sagittal, mips=(mips[0], mips[1], mips[2]))
+
+
+def standard(
+    volume: Volume,
+    *,
+    thickness_mm: float = 3.0,
+    step_mm: float = 3.0,
+    mpr: bool = True,
+    mip: bool = True,
+    outside: Bits | None = None,
+) -> Iterator[Planes]:
+    """Yield coronal and sagittal mean slabs (``mpr``), then axial, coronal and sagittal maxima (``mip``).
+
+    Each is made when it is asked for; beside the volume only its own int16 pixels and a few rows are held. Planes
+    follow the volume's own axes. They are shown the radiological way whatever the order of storage: patient's right
+    on the left of axial and coronal pictures, anterior on the left of sagittal ones, head up, anterior up on axial
+    ones; pixels are square. Slabs lie exactly ``step_mm`` apart, pixels at their edges count by their share.
+    ``outside`` (kji, as Regularised has it) marks voxels that hold no measurement: they do not count. Raises
+    NotAVolume for a sheared volume (regularise it first), ImpossibleView for a thickness or step that is none.
+    """
+    slab = Slab(thickness_mm=thickness_mm, step_mm=step_mm)
+    source, hidden = _upright(volume, outside)
+
+    def each() -> Iterator[Planes]:
+        if mpr:
+            yield _slabs(source, hidden, "coronal", slab)
+            yield _slabs(source, hidden, "sagittal", slab)
+        if mip:
+            yield from _mips(source)
+
+    return each()
+
+
+def slabs(volume: Volume, orientation: Orientation, *, slab: Slab, outside: Bits | None = None) -> Planes:
+    """Make axial, coronal or sagittal slabs of any thickness: their mean, maximum (MIP) or minimum (MinIP).
+
+    As in ``standard``; a slab is at least one voxel thick. Means weigh pixels at a slab's edges by their share;
+    maxima and minima take the pixels whose centres lie in the slab. Where pictures are resampled along their rows'
+    order, that is linear between projected slices. Voxels that ``outside`` (kji) marks never count (or the -1024 of a
+    regularised grid's corners would win every MinIP); a pixel without any other shows -1024.
+    """
+    if orientation not in _AXES:
+        raise ImpossibleView(f"{orientation} slabs do not follow a volume's axes")
+    source, hidden = _upright(volume, outside)
+    return _slabs(source, hidden, orientation, slab)
+
+
+def _upright(volume: Volume, outside: Bits | None) -> tuple[Volume, Bits]:
+    """The volume with axes head-feet, front-back, right-left, and what is hidden in it (empty: nothing)."""
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume cannot be reformatted; regularise it first")
     source = axial_first(volume)
-    _, row_mm, column_mm = source.geometry.spacing_mm
-    front = _slabs(source.hu.shape[1], row_mm, thickness_mm, step_mm)
-    side = _slabs(source.hu.shape[2], column_mm, thickness_mm, step_mm)
-    means, maxima = _swept(source.hu, front, side)
-    return Reformats(
-        coronal=_mpr(source.geometry, means[0], front, "coronal"),
-        sagittal=_mpr(source.geometry, means[1], side, "sagittal"),
-        mips=(
-            _mip(source.geometry, maxima[0][None], "axial"),
-            _mip(source.geometry, maxima[1][None], "coronal"),
-            _mip(source.geometry, maxima[2][None], "sagittal"),
-        ),
-    )
+    if outside is None or not outside.any():
+        return source, np.zeros((0, 0, 0), dtype=np.bool_)
+    if outside.shape != volume.hu.shape:
+        raise NotAVolume(f"outside of shape {outside.shape} for a volume of {volume.hu.shape}")
+    before, after = (v.geometry.affine[:3, :3].T for v in (volume, source))
+    order = [next(n for n in range(3) if np.array_equal(before[n], axis)) for axis in after]
+    return source, np.ascontiguousarray(outside.transpose(order))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Slabs:
-    """Equal slabs along one array axis, in voxels: ``low``..``high`` are edges, voxel n covers n - 0.5 .. n + 0.5."""
+class _View:
+    """How pictures of one orientation read the array.
 
-    low: Points
-    high: Points
-    thickness_mm: float
-    step_mm: float
+    ``axes`` run down, across and along them; ``rows`` is the place of each row, top first, along the first;
+    ``starts`` is the index (kji) of each frame's first pixel.
+    """
 
-    @property
-    def centres(self) -> Points:
-        middle: Points = (self.low + self.high) / 2.0
-        return middle
-
-
-def _slabs(voxels: int, voxel_mm: float, thickness_mm: float, step_mm: float) -> _Slabs:
-    """Fit slabs ``step_mm`` apart into the volume, evenly about its middle, none reaching outside."""
-    thickness = min(max(thickness_mm / voxel_mm, 1.0), float(voxels))
-    step = step_mm / voxel_mm
-    count = math.floor((voxels - thickness) / step + 1e-6) + 1
-    centres: Points = (voxels - 1) / 2.0 + (np.arange(count, dtype=np.float64) - (count - 1) / 2.0) * step
-    return _Slabs(
-        low=centres - thickness / 2.0,
-        high=centres + thickness / 2.0,
-        thickness_mm=thickness * voxel_mm,
-        step_mm=step_mm,
-    )
+    axes: tuple[int, int, int]
+    rows: Points
+    starts: Points
+    row_direction: Points
+    column_direction: Points
+    backwards: bool
 
 
-def _swept(hu: Hu, front: _Slabs, side: _Slabs) -> tuple[tuple[Floats, Floats], tuple[Hu, Hu, Hu]]:
-    """Read every voxel once; return mean slabs (k, slab, pixel) and maxima (over k, over j, over i)."""
+def _slabs(source: Volume, hidden: Bits, orientation: Orientation, slab: Slab) -> Planes:
+    """Read the voxels once, straight into the pictures: each pixel is rounded once."""
+    across = _AXES[orientation][1]
+    low, high = _edges(source.geometry, across, slab)
+    view = _view(source.geometry, orientation, (low + high) / 2.0)
+    if view.starts[0, across] > view.starts[-1, across]:
+        low, high = low[::-1].copy(), high[::-1].copy()
+    hu = np.empty((len(low), len(view.rows), source.geometry.shape[view.axes[2]]), dtype=np.int16)
+    layout = (across, _HOW[slab.projection], view.backwards)
+    in_threads(lambda span: fill((source.hu, hidden), (view.rows, low, high), layout, hu, span), len(view.rows))
+    thickness = float(high[0] - low[0]) * source.geometry.spacing_mm[across]
+    step = slab.distance_mm if len(low) > 1 else None
+    return _planes(source.geometry, view, hu, (thickness, step), (orientation, KIND_OF[slab.projection]))
+
+
+def _mips(source: Volume) -> Iterator[Planes]:
+    """Show maxima through the whole volume, each plane in its middle; what is outside holds air and never wins."""
+    orientations: tuple[Orientation, ...] = ("axial", "coronal", "sagittal")
+    for orientation, top in zip(orientations, _maxima(source.hu), strict=True):
+        yield _mip(source.geometry, top, orientation)
+
+
+def _mip(geometry: Geometry, top: Hu, orientation: Orientation) -> Planes:
+    across = _AXES[orientation][1]
+    view = _view(geometry, orientation, np.array([(geometry.shape[across] - 1) / 2.0]))
+    thickness = geometry.spacing_mm[across] * geometry.shape[across]
+    lower = np.minimum(view.rows.astype(np.intp), max(len(top) - 2, 0))
+    weight = (view.rows - lower)[:, None]
+    above = top[np.minimum(lower + 1, len(top) - 1)]
+    hu = np.rint(top[lower] * (1.0 - weight) + above * weight).astype(np.int16)[None]
+    shown = np.ascontiguousarray(hu[:, :, ::-1] if view.backwards else hu)
+    return _planes(geometry, view, shown, (thickness, None), (orientation, "mip"))
+
+
+def _maxima(hu: Hu) -> tuple[Hu, Hu, Hu]:
+    """Read every voxel once; return the maxima over k, over j and over i."""
     slices, rows, columns = hu.shape
-    coronal = np.empty((slices, len(front.low), columns), dtype=np.float32)
-    sagittal = np.empty((slices, len(side.low), rows), dtype=np.float32)
     over_j, over_i = np.empty((slices, columns), dtype=np.int16), np.empty((slices, rows), dtype=np.int16)
     tops: list[Hu] = []
 
     def sweep(span: tuple[int, int]) -> None:
         top = np.full((rows, columns), np.iinfo(np.int16).min, dtype=np.int16)
-        _sweep(hu, span, ((front.low, front.high), (side.low, side.high)), (coronal, sagittal), (top, over_j, over_i))
+        maxima(hu, span, (top, over_j, over_i))
         tops.append(top)
 
     in_threads(sweep, slices)
-    return (coronal, sagittal), (np.maximum.reduce(tops), over_j, over_i)
+    return np.maximum.reduce(tops), over_j, over_i
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _sweep(
-    hu: Hu,
-    span: tuple[int, int],
-    slabs: tuple[tuple[Points, Points], tuple[Points, Points]],
-    means: tuple[Floats, Floats],
-    maxima: tuple[Hu, Hu, Hu],
-) -> None:
-    (front_low, front_high), (side_low, side_high) = slabs
-    coronal, sagittal = means
-    over_k, over_j, over_i = maxima
-    total = np.zeros(hu.shape[2] + 1, dtype=np.float64)
-    for k in range(span[0], span[1]):
-        over_j[k] = hu[k, 0]
-        for j in range(hu.shape[1]):
-            row = hu[k, j]
-            for i in range(len(row)):
-                over_k[j, i] = max(over_k[j, i], row[i])
-                over_j[k, i] = max(over_j[k, i], row[i])
-            over_i[k, j] = row.max()
-            _mean_along(row, total, side_low, side_high, sagittal[k, :, j])
-        for s in range(len(front_low)):
-            _mean_across(hu[k], front_low[s], front_high[s], coronal[k, s])
+def _edges(geometry: Geometry, across: int, slab: Slab) -> Edges:
+    """Fit slabs into the volume, evenly about its middle, none reaching outside.
 
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _mean_along(row: Hu, total: Points, low: Points, high: Points, mean: Floats) -> None:
-    """Means of a row between fractional edges, from its running sum."""
-    for i in range(len(row)):
-        total[i + 1] = total[i] + row[i]
-    for s in range(len(low)):
-        mean[s] = (_running(total, high[s] + 0.5) - _running(total, low[s] + 0.5)) / (high[s] - low[s])
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _running(total: Points, edge: float) -> float:
-    n = min(max(int(edge), 0), len(total) - 2)
-    return float(total[n] + (edge - n) * (total[n + 1] - total[n]))
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _mean_across(picture: Hu, low: float, high: float, mean: Floats) -> None:
-    """Mean of the rows between fractional edges."""
-    mean[:] = 0.0
-    for j in range(max(math.floor(low + 0.5), 0), min(math.ceil(high + 0.5), picture.shape[0])):
-        share = np.float32(max(min(high, j + 0.5) - max(low, j - 0.5), 0.0) / (high - low))
-        for i in range(len(mean)):
-            mean[i] += share * picture[j, i]
-
-
-def _mpr(geometry: Geometry, means: Floats, slabs: _Slabs, orientation: Orientation) -> Planes:
-    """Show slab means (k, slab, pixel) as pictures, k resampled to the pixel's size."""
-    across, along = (1, 2) if orientation == "coronal" else (2, 1)
-    places, frames = _square(geometry, np.moveaxis(means, 1, 0), along)
-    starts = np.zeros((len(frames), 3))
-    starts[:, 0], starts[:, across] = places, slabs.centres
-    layout = _Layout(axes=(0, along), spacing_mm=geometry.spacing_mm[along], thickness_mm=slabs.thickness_mm)
-    return _shown(geometry, frames, starts, layout, (orientation, "mpr", slabs.step_mm))
-
-
-def _mip(geometry: Geometry, maxima: Hu, orientation: Orientation) -> Planes:
-    """Show one maximum projection; its plane stands in the middle of the volume."""
-    down, across, along = {"axial": (1, 0, 2), "coronal": (0, 1, 2), "sagittal": (0, 2, 1)}[orientation]
-    spacing = geometry.spacing_mm
-    first, frames = _square(geometry, maxima, along, down=down)
-    starts = np.zeros((1, 3))
-    starts[0, down], starts[0, across] = first, (geometry.shape[across] - 1) / 2.0
-    thickness = spacing[across] * geometry.shape[across]
-    layout = _Layout(axes=(down, along), spacing_mm=spacing[along], thickness_mm=thickness)
-    return _shown(geometry, frames, starts, layout, (orientation, "mip", None))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layout:
-    """Which array axes run down and along a picture, its pixel size and how thick a slab it stands for."""
-
-    axes: tuple[int, int]
-    spacing_mm: float
-    thickness_mm: float
-
-
-def _square(geometry: Geometry, frames: Floats | Hu, along: int, *, down: int = 0) -> tuple[float, Hu]:
-    """Resample the rows of (frame, row, column) linearly to the column spacing.
-
-    Returns the index along axis ``down`` of the first row, and int16 frames.
+    In voxels: voxel n covers n - 0.5 .. n + 0.5.
     """
-    wanted, have = geometry.spacing_mm[along], geometry.spacing_mm[down]
-    rows = frames.shape[1]
-    if abs(wanted - have) < _SAME_SPACING * wanted / rows or rows == 1:
-        return 0.0, _whole(frames)
-    count = math.floor((rows - 1) * have / wanted + 1e-6) + 1
-    first = ((rows - 1) - (count - 1) * wanted / have) / 2.0
-    at = np.clip(first + np.arange(count) * (wanted / have), 0.0, rows - 1.0)
-    lower = np.minimum(at.astype(np.intp), rows - 2)
-    weight = (at - lower).astype(np.float32)[:, None]
-    result = np.empty((len(frames), count, frames.shape[2]), dtype=np.int16)
-    for frame, out in zip(frames, result, strict=True):
-        out[:] = _whole(frame[lower] * (1 - weight) + frame[lower + 1] * weight)
-    return first, result
+    voxels, voxel_mm = geometry.shape[across], geometry.spacing_mm[across]
+    thickness = min(max(slab.thickness_mm / voxel_mm, 1.0), float(voxels))
+    step = slab.distance_mm / voxel_mm
+    room = 1 if slab.count == 1 else math.floor((voxels - thickness) / step + 1e-6) + 1
+    count = room if slab.count is None else slab.count
+    if count > room:
+        raise ImpossibleView(f"{count} slabs do not fit into the volume; there is room for {room}")
+    steps = (np.arange(count, dtype=np.float64) - (count - 1) / 2.0) * (step if count > 1 else 0.0)
+    centres: Points = (voxels - 1) / 2.0 + steps
+    return centres - thickness / 2.0, centres + thickness / 2.0
 
 
-def _whole(values: Floats | Hu) -> Hu:
-    return np.ascontiguousarray(np.rint(values).astype(np.int16))
+def _view(geometry: Geometry, orientation: Orientation, centres: Points) -> _View:
+    """Choose directions the radiological way, frames following one another along row x column."""
+    down, across, along = _AXES[orientation]
+    unit = geometry.affine[:3, :3] / np.array(geometry.spacing_mm)
+    upwards = (unit[1, down] if orientation == "axial" else -unit[2, down]) < 0
+    backwards = bool((unit[1, along] if orientation == "sagittal" else unit[0, along]) < 0)
+    rows = _rows(geometry, down, along)
+    rows = rows[::-1].copy() if upwards else rows
+    column_direction = -unit[:, down] if upwards else unit[:, down].copy()
+    row_direction = -unit[:, along] if backwards else unit[:, along].copy()
+    behind = float(np.cross(row_direction, column_direction) @ unit[:, across]) < 0
+    starts = np.zeros((len(centres), 3))
+    starts[:, down], starts[:, across] = rows[0], centres[::-1] if behind else centres
+    starts[:, along] = geometry.shape[along] - 1 if backwards else 0
+    return _View(
+        axes=(down, across, along),
+        rows=rows,
+        starts=starts,
+        row_direction=row_direction,
+        column_direction=column_direction,
+        backwards=backwards,
+    )
 
 
-def _shown(
+def _rows(geometry: Geometry, down: int, along: int) -> Points:
+    """Places along axis ``down``, as far apart as the pixels of axis ``along``, about its middle."""
+    wanted, have, count = geometry.spacing_mm[along], geometry.spacing_mm[down], geometry.shape[down]
+    if abs(wanted - have) < _SAME_SPACING * wanted / count or count == 1:
+        return np.arange(count, dtype=np.float64)
+    number = math.floor((count - 1) * have / wanted + 1e-6) + 1
+    first = ((count - 1) - (number - 1) * wanted / have) / 2.0
+    places: Points = np.clip(first + np.arange(number, dtype=np.float64) * (wanted / have), 0.0, count - 1.0)
+    return places
+
+
+def _planes(
     geometry: Geometry,
-    frames: Hu,
-    starts: Points,
-    layout: _Layout,
-    what: tuple[Orientation, PlanesKind, float | None],
+    view: _View,
+    hu: Hu,
+    size_mm: tuple[float, float | None],
+    what: tuple[Orientation, PlanesKind],
 ) -> Planes:
-    """Flip pictures so that they read the radiological way and note where they then lie."""
-    orientation, kind, step_mm = what
-    down, along = (geometry.affine[:3, axis] / geometry.spacing_mm[axis] for axis in layout.axes)
-    origins = geometry.to_mm(starts)
-    if (down[1] if orientation == "axial" else -down[2]) < 0:
-        origins = origins + down * layout.spacing_mm * (frames.shape[1] - 1)
-        frames, down = frames[:, ::-1], -down
-    if (along[1] if orientation == "sagittal" else along[0]) < 0:
-        origins = origins + along * layout.spacing_mm * (frames.shape[2] - 1)
-        frames, along = frames[:, :, ::-1], -along
-    forward = np.cross(along, down)
-    if len(frames) > 1 and float((origins[-1] - origins[0]) @ forward) < 0:
-        frames, origins = frames[::-1], origins[::-1]
+    spacing = geometry.spacing_mm[view.axes[2]]
     return Planes(
-        hu=np.ascontiguousarray(frames),
-        origins_lps_mm=np.ascontiguousarray(origins),
-        row_direction=np.array(along),
-        column_direction=np.array(down),
-        pixel_spacing_mm=(layout.spacing_mm, layout.spacing_mm),
-        slice_thickness_mm=layout.thickness_mm,
-        spacing_between_mm=step_mm if len(frames) > 1 else None,
-        orientation=orientation,
-        kind=kind,
+        hu=hu,
+        origins_lps_mm=geometry.to_mm(view.starts),
+        row_direction=view.row_direction,
+        column_direction=view.column_direction,
+        pixel_spacing_mm=(spacing, spacing),
+        slice_thickness_mm=size_mm[0],
+        spacing_between_mm=size_mm[1],
+        orientation=what[0],
+        kind=what[1],
     )
