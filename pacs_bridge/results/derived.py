@@ -1,6 +1,6 @@
 """How do reformatted planes and projections become a derived CT series (PS3.3 A.3)?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -17,34 +17,68 @@ from pacs_bridge.results.part10 import (
     coded,
     dress,
     finished,
-    reference,
     series_uid_of,
     uid_of,
 )
+from pacs_bridge.results.source_images import slices_shown, source_images
 from pacs_bridge.results.sources import ACQUISITION, copy_attribute, copy_lossy_history
 from pacs_bridge.results.texts import say
-from pipeline.model import ExaminedStack, Report, ResultObject
-from reconstruction.planes import Planes
+from pipeline.model import ExaminedStack, ObjectKind, Report, ResultObject
+from reconstruction.planes import Planes, PlanesKind
 
 # PS3.16 CID 7203
-_DERIVATIONS = {"mpr": ("113072", "Multiplanar reformatting"), "mip": ("113078", "Maximum intensity projection")}
+_DERIVATIONS: Mapping[PlanesKind, tuple[str, str]] = {
+    "mpr": ("113072", "Multiplanar reformatting"),
+    "mip": ("113078", "Maximum intensity projection"),
+    "minip": ("113079", "Minimum intensity projection"),
+    "isotropic": ("113085", "Spatial resampling"),
+}
+# Image Type value 4; RESAMPLED is PS3.3 C.8.16.1.4's word for values that were interpolated and nothing more
+_CONTRASTS: Mapping[PlanesKind, str] = {"mpr": "MPR", "mip": "MIP", "minip": "MINIP", "isotropic": "RESAMPLED"}
 _TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reformat:
-    """Derived planes and the stack they were made from."""
+    """Derived planes and the stack they were made from.
+
+    ``images_before`` counts the images that its series has already, where a series comes in several batches.
+    ``kind`` says what they are for where that is more than how they were made ("needle").
+    """
 
     planes: Planes
     stack: ExaminedStack
+    images_before: int = 0
+    kind: ObjectKind | None = None
 
 
 def build_derived_series(context: Context, report: Report, reformat: Reformat, number: int) -> Iterator[ResultObject]:
-    """Build one CT image for each plane, one by one; ``number`` (from 1) tells this study's derived series apart."""
+    """Build one CT image for each plane, one by one; ``number`` (from 1) tells this study's derived series apart.
+
+    Each names as its sources the slices that its slab touches. Raises MissingHeaders.
+    """
     shared = _shared(context, report, reformat, number)
-    kind = reformat.planes.kind
+    sources, named = Dataset(), (0, 0)
     for index in range(len(reformat.planes.hu)):
-        yield finished(_frame(shared, report, reformat.planes, (number, index)), kind, index + 1)
+        span = slices_shown(reformat.stack, reformat.planes, index)
+        if span != named:
+            sources, named = _sources(context, reformat.stack, span), span
+        image = reformat.images_before + index + 1
+        frame = _frame((shared, sources), reformat.planes, index)
+        frame.SOPInstanceUID = uid_of(report, f"{_kind(reformat)}:{number}", image)
+        frame.InstanceNumber = image
+        yield finished(frame, _kind(reformat), image)
+
+
+def _kind(reformat: Reformat) -> ObjectKind:
+    return reformat.kind or reformat.planes.kind
+
+
+def _sources(context: Context, stack: ExaminedStack, span: tuple[int, int]) -> Dataset:
+    """Encode the references to these slices, which neighbouring images share."""
+    sources = Dataset()
+    sources.SourceImageSequence = source_images(context, stack, span)
+    return _read_back(sources)
 
 
 def _shared(context: Context, report: Report, reformat: Reformat, number: int) -> Dataset:
@@ -53,10 +87,10 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared = Dataset()
     shared.SOPClassUID = CTImageStorage
     shared.Modality = "CT"
-    shared.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED", planes.kind.upper()]
-    shared.SeriesInstanceUID = series_uid_of(report, planes.kind, number)
+    shared.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED", _CONTRASTS[planes.kind]]
+    shared.SeriesInstanceUID = series_uid_of(report, _kind(reformat), number)
     shared.SeriesNumber = SERIES_NUMBERS["planes"] + number
-    shared.SeriesDescription = _description(context, planes)
+    shared.SeriesDescription = _description(context, reformat)
     shared.ImageComments = say("disclaimer", context.language)
     shared.BurnedInAnnotation = "NO"
     shared.FrameOfReferenceUID = frame_of_reference_uid(reformat.stack)
@@ -67,15 +101,15 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     shared.DerivationDescription = say(f"derivation.{planes.kind}", context.language)
     value, meaning = _DERIVATIONS[planes.kind]
     shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
-    shared.SourceImageSequence = [reference(name) for name in context.sources.referable(instances)]
     dress(shared, context, report)
     return _read_back(shared)
 
 
-def _description(context: Context, planes: Planes) -> str:
-    orientation = say(f"orientation.{planes.orientation}", context.language)
-    thickness = f"{planes.slice_thickness_mm:g}"
-    return say(f"series.{planes.kind}", context.language, orientation=orientation, thickness=thickness)
+def _description(context: Context, reformat: Reformat) -> str:
+    orientation = say(f"orientation.{reformat.planes.orientation}", context.language)
+    thickness = f"{reformat.planes.slice_thickness_mm:.3g}"
+    words = "series.needle_planes" if reformat.kind == "needle" else f"series.{reformat.planes.kind}"
+    return say(words, context.language, orientation=orientation, thickness=thickness)
 
 
 def _copy_acquisition(source: Dataset, target: Dataset) -> None:
@@ -122,14 +156,12 @@ def _read_back(shared: Dataset) -> Dataset:
     return dcmread(buffer, force=True)
 
 
-def _frame(shared: Dataset, report: Report, planes: Planes, place: tuple[int, int]) -> Dataset:
-    number, index = place
+def _frame(shared: tuple[Dataset, Dataset], planes: Planes, index: int) -> Dataset:
     frame = Dataset()
-    frame.update({tag: shared.get_item(tag) for tag in list(shared.keys())})
-    implicit_vr, little_endian = shared.original_encoding
-    frame.set_original_encoding(implicit_vr, little_endian, shared.original_character_set)
-    frame.SOPInstanceUID = uid_of(report, f"{planes.kind}:{number}", index + 1)
-    frame.InstanceNumber = index + 1
+    for part in shared:
+        frame.update({tag: part.get_item(tag) for tag in list(part.keys())})
+    implicit_vr, little_endian = shared[0].original_encoding
+    frame.set_original_encoding(implicit_vr, little_endian, shared[0].original_character_set)
     frame.ImagePositionPatient = _decimals(planes.origins_lps_mm[index])
     frame.add_new("PixelData", "OW", np.ascontiguousarray(planes.hu[index], dtype="<i2").tobytes())
     return frame

@@ -19,7 +19,9 @@ from pacs_bridge.results.sources import IMAGE, copy_patient_and_study, settle_ch
 from pacs_bridge.results.tolerant import value_of
 from pipeline.model import ObjectKind, Report, ResultObject
 
-SERIES_NUMBERS = {"sr": 9001, "key_objects": 9003, "seg": 9010, "planes": 9100, "captures": 9300}
+SERIES_NUMBERS = {
+    "sr": 9001, "key_objects": 9003, "seg": 9010, "planes": 9100, "captures": 9300, "turns": 9320, "models": 9340,
+}  # fmt: skip
 _EQUIPMENT = ("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber")
 
 

@@ -26,10 +26,32 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
             "en": "ctriage: MIP {orientation} {thickness} mm",
             "es": "ctriage: MIP {orientation} {thickness} mm",
         },
+        "series.minip": {
+            "en": "ctriage: MinIP {orientation} {thickness} mm",
+            "es": "ctriage: MinIP {orientation} {thickness} mm",
+        },
+        "series.isotropic": {
+            "en": "ctriage: isotropic {orientation} {thickness} mm",
+            "es": "ctriage: isotrópica {orientation} {thickness} mm",
+        },
+        "series.needle_planes": {
+            "en": "ctriage: needle view {orientation} {thickness} mm",
+            "es": "ctriage: vista de aguja {orientation} {thickness} mm",
+        },
+        "series.curved": {"en": "ctriage: curved reformat", "es": "ctriage: reformateo curvo"},
+        "series.needle": {"en": "ctriage: needle view", "es": "ctriage: vista de aguja"},
+        "series.turn": {"en": "ctriage: 3D turn, {preset}", "es": "ctriage: giro 3D, {preset}"},
+        "series.surface": {"en": "ctriage: 3D model, {title}", "es": "ctriage: modelo 3D, {title}"},
+        "turn.bone": {"en": "bone", "es": "hueso"},
+        "turn.brain": {"en": "brain", "es": "encéfalo"},
+        "turn.vessel": {"en": "vessels", "es": "vasos"},
+        "surface.bone": {"en": "surface of the bone", "es": "superficie ósea"},
+        "surface.skin": {"en": "surface of the skin", "es": "superficie de la piel"},
         "series.render": {"en": "ctriage: 3D rendering", "es": "ctriage: reconstrucción 3D"},
         "series.summary": {"en": "ctriage: summary page", "es": "ctriage: página de resumen"},
         "orientation.coronal": {"en": "coronal", "es": "coronal"},
         "orientation.sagittal": {"en": "sagittal", "es": "sagital"},
+        "orientation.oblique": {"en": "oblique", "es": "oblicuo"},
         "orientation.axial": {"en": "axial", "es": "axial"},
         "derivation.mpr": {
             "en": "Multiplanar reformatting of the source series",
@@ -38,6 +60,26 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
         "derivation.mip": {
             "en": "Maximum intensity projection of the source series",
             "es": "Proyección de máxima intensidad de la serie de origen",
+        },
+        "derivation.minip": {
+            "en": "Minimum intensity projection of the source series",
+            "es": "Proyección de mínima intensidad de la serie de origen",
+        },
+        "derivation.isotropic": {
+            "en": "Source series resampled to cubic voxels",
+            "es": "Serie de origen remuestreada a vóxeles cúbicos",
+        },
+        "derivation.curved": {
+            "en": "Curved multiplanar reformatting of the source series",
+            "es": "Reformateo multiplanar curvo de la serie de origen",
+        },
+        "derivation.needle": {
+            "en": "Two planes of the source series along a needle's path",
+            "es": "Dos planos de la serie de origen a lo largo del trayecto de una aguja",
+        },
+        "derivation.turn": {
+            "en": "3D renderings of the source series that turn round the patient",
+            "es": "Representaciones 3D de la serie de origen que giran alrededor del paciente",
         },
         "derivation.render": {
             "en": "3D rendering of the source series",
