@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from reconstruction.errors import NotAVolume, NotDicom
-from reconstruction.headers import Header, read_header
+from reconstruction.headers import Header, Vector3, read_header
 from reconstruction.slices import Refused, Stack, stack_of, stacks_of
 
 Result = Stack | Refused
@@ -326,7 +326,7 @@ def test_frames_of_reference_that_differ_in_every_slice_are_taken_as_not_stated(
         (even(2), "2 slice(s): fewer than 3 are no volume"),
         (series(1.0, 1.0, 1.0), "all 3 slices lie at the same position"),
         (series(1.0, 1.0, 2.0, 2.0), "only 2 slice positions: fewer than 3 are no volume"),
-        (series(0.0, 5.0, 1e6), "slices lie up to 1000000 mm apart; no patient is that long"),
+        (series(0.0, 5.0, 5000.0), "slices lie up to 5000 mm apart; no patient is that long"),
         ([*even(3), ct_slice(4, 15.0, position_mm=(0.0, -20.0, 15.0))], "slices are shifted sideways against"),
     ],
 )
@@ -351,6 +351,82 @@ def test_slices_declared_one_stack_must_be_one(odd: Header, reason: str) -> None
     with pytest.raises(NotAVolume) as refused:
         stack_of([*even(3), odd])
     assert reason == refused.value.reason
+
+
+NAMELESS = "1 slice(s) name no frame of reference; the one of the series is taken"
+
+
+def test_the_one_slice_that_names_no_frame_of_reference_lies_in_that_of_its_series() -> None:
+    headers = even(6)
+    headers[2] = replace(headers[2], frame_of_reference_uid=None)
+    stack = only_stack(stacks_of(headers))
+    assert (6, "1.5", (NAMELESS,)) == (len(stack.headers), stack.geometry.frame_of_reference_uid, stack.notes)
+    assert () == stack_of(stack.headers).notes
+
+
+@pytest.mark.parametrize(
+    "nameless",
+    [
+        even(3, first=11, frame_of_reference_uid=None),  # places that the others have: a second pass
+        series(100.0, 105.0, 110.0, 115.0, 120.0, 125.0, first=11, frame_of_reference_uid=None),  # as many as named
+    ],
+)
+def test_a_missing_frame_of_reference_joins_no_two_passes_and_no_two_ranges(nameless: list[Header]) -> None:
+    stacks, refused = parts(stacks_of([*even(6), *nameless]))
+    assert ([6, len(nameless)], []) == ([len(s.headers) for s in stacks], refused)
+    assert {"1.5", None} == {s.geometry.frame_of_reference_uid for s in stacks}
+
+
+def test_a_nameless_slice_between_two_frames_of_reference_joins_neither() -> None:
+    headers = [*even(4), *even(4, first=11, frame_of_reference_uid="1.6"), ct_slice(30, 7.0)]
+    headers[-1] = replace(headers[-1], frame_of_reference_uid=None)
+    stacks, (refused,) = parts(stacks_of(headers))
+    assert ([4, 4], (30,)) == ([len(s.headers) for s in stacks], tuple(h.instance_number for h in refused.headers))
+
+
+@pytest.mark.parametrize(
+    ("position", "reason"),
+    [
+        ((-10.0, 5.0, 15.0), "1 slice(s) lie away from the line of the others, by up to 25.0 mm"),
+        ((-10.0, -20.0, 4500.0), "1 slice(s) lie away from the line of the others, by up to 4470.0 mm"),
+        ((-10.0, -20.0, 1e30), "a slice's Image Position (Patient) lies more than 10 m from the origin"),
+    ],
+)
+def test_one_damaged_position_does_not_hide_the_other_slices(position: Vector3, reason: str) -> None:
+    headers = even(11)
+    headers[3] = replace(headers[3], position_mm=position)
+    (stack,), (stray,) = parts(stacks_of(headers))
+    assert (10, (10.0,)) == (len(stack.headers), stack.gaps_mm)
+    assert ((4,), reason) == (tuple(h.instance_number for h in stray.headers), stray.reason)
+
+
+def test_a_table_that_moved_halfway_is_no_few_strays() -> None:
+    headers = [replace(h, position_mm=(30.0 * (n > 4), -20.0, 5.0 * n)) for n, h in enumerate(even(10))]
+    (refused,) = stacks_of(headers)
+    assert isinstance(refused, Refused)
+    assert "slices are shifted sideways against each other, by up to 13.3 mm" == refused.reason
+
+
+def test_slices_that_all_lie_in_planes_of_their_own_are_refused_together() -> None:
+    headers = [ct_slice(n, 0.0, orientation=(math.cos(n / 9), math.sin(n / 9), 0.0, 0.0, 0.0, -1.0)) for n in range(9)]
+    (refused,) = stacks_of(headers)
+    assert isinstance(refused, Refused)
+    assert (9, "slices of different orientation or pixel spacing") == (len(refused.headers), refused.reason)
+
+
+def test_small_differences_that_add_up_make_a_stack_uneven() -> None:
+    steps = [5.0] * 50 + [5.04] * 50
+    stack = only_stack(stacks_of(series(*np.cumsum(steps).tolist())))
+    assert ((), False) == (stack.gaps_mm, stack.even)
+    assert ("small differences of the slice distances add up to 0.99 mm",) == stack.notes
+
+
+@given(order=st.permutations(range(6)))
+def test_frames_of_one_instance_have_one_order(order: list[int]) -> None:
+    frames = [ct_slice(1, 5.0 * n, sop_instance_uid="1.2.3", frame=n + 1) for n in range(6)]
+    twice = [*frames, *(replace(h, frame=10 + n) for n, h in enumerate(frames))]
+    expected, actual = stacks_of(twice), stacks_of([twice[n] for n in (*order, *(n + 6 for n in order))])
+    assert [[h.frame for h in r.headers] for r in expected] == [[h.frame for h in r.headers] for r in actual]
 
 
 def test_nothing_gives_nothing() -> None:
