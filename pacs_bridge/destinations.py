@@ -63,7 +63,8 @@ def deliver(destination: Destination, objects: Sequence[KeptObject], paths: Sequ
         raise Transient(f"the results folder cannot be written: {refused.strerror}") from refused
 
 
-PICTURES_AS_PNG: tuple[ObjectKind, ...] = ("mip", "render", "summary")
+PICTURES_AS_PNG: tuple[ObjectKind, ...] = ("mip", "minip", "curved", "needle", "render", "summary")
+"""Kinds of which each image is a picture by itself; of the hundreds of an MPR or isotropic series none is made."""
 
 
 def file_names(objects: Sequence[KeptObject]) -> list[str]:

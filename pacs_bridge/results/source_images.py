@@ -46,8 +46,9 @@ def slices_shown(stack: ExaminedStack, planes: Planes, frame: int) -> tuple[int,
 
 
 def _item(name: Dataset, frames: list[int]) -> Dataset:
+    """Name an image, and the frames of it that are meant (0: it is one image)."""
     item = reference(name)
-    if frames:
+    if any(frames):
         item.ReferencedFrameNumber = sorted(frames)
     return item
 

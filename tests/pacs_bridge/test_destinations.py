@@ -24,7 +24,10 @@ from pipeline.model import ExaminedStack, ObjectKind, Provenance, Report, Role, 
 from scheduler.errors import Permanent, Transient
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-KINDS: tuple[ObjectKind, ...] = ("sr", "seg", "key_objects", "mpr", "mip", "render", "summary")
+KINDS: tuple[ObjectKind, ...] = (
+    *("sr", "seg", "key_objects", "mpr", "mip", "minip", "isotropic"),
+    *("curved", "needle", "surface", "render", "summary"),
+)
 
 
 def kept(kind: ObjectKind, index: int, series: int = 1) -> KeptObject:

@@ -15,11 +15,12 @@ from pydicom.uid import CTImageStorage
 from pacs_bridge.png import picture_of, write_png_beside
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.derived import Reformat, build_derived_series
+from pacs_bridge.results.multi_frame_capture import TurnCapture, build_turn
 from pacs_bridge.results.secondary_capture import Capture, build_captures
 from pacs_bridge.results.sources import SourceHeaders
 from pipeline.model import ExaminedStack, Provenance, Report, ResultObject, Role, StudyStatus
 from reconstruction.planes import Orientation, Planes, PlanesKind
-from reconstruction.render import YELLOW, Rgb
+from reconstruction.render import SOFT_TISSUE, YELLOW, Rgb
 
 SIZE = 512
 MARK_HU = 3000
@@ -139,6 +140,26 @@ def test_a_projection_is_shown_in_a_window_of_its_own() -> None:
     for dataset in (planes, projected):
         dataset.PixelData = np.full((50, 30), 500, dtype=np.int16).tobytes()
     assert picture_of(planes)[100, 150, 0] > picture_of(projected)[100, 150, 0] > 0
+
+
+def test_minima_are_shown_as_lungs_are_and_any_view_can_be_asked_for() -> None:
+    air = derived(*CORONAL, kind="minip")  # type: ignore[arg-type]
+    air.PixelData = np.full((50, 30), -800, dtype=np.int16).tobytes()
+    assert picture_of(air)[100, 150, 0] > 0
+    assert 0 == picture_of(air, SOFT_TISSUE)[100, 150, 0]
+
+
+def test_a_turning_picture_moves_and_shows_its_first_frame_where_nothing_can_move(tmp_path: Path) -> None:
+    rgb = np.zeros((3, 20, 30, 3), dtype=np.uint8)
+    rgb[0, ..., 0], rgb[1, ..., 1], rgb[2, ..., 2] = 200, 200, 200
+    turn = build_turn(CONTEXT, REPORT, TurnCapture(preset="bone", rgb=rgb, stack=STACK), 1)
+    np.testing.assert_array_equal(rgb[0], picture_of(read(turn)))
+    (tmp_path / "turn.dcm").write_bytes(turn.part10)
+    with Image.open(write_png_beside(tmp_path / "turn.dcm")) as moving:
+        assert (3, 100) == (getattr(moving, "n_frames", 1), moving.info["duration"])
+        for number in range(3):
+            moving.seek(number)
+            assert 200 == np.asarray(moving.convert("RGB"))[10, 10, number]
 
 
 def test_the_colours_of_a_capture_come_back_as_they_were(tmp_path: Path) -> None:
