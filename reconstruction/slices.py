@@ -212,6 +212,8 @@ def _identity(header: Header) -> tuple[object, ...]:
         None if header.kvp is None or math.isnan(header.kvp) else header.kvp,
         header.rescale_type,
         header.temporal_position,
+        header.stack_id,
+        header.frame is None,
         _kinds(header.image_type),
     )
 

@@ -240,6 +240,8 @@ def test_fewer_than_three_repeated_slices_are_set_aside_as_repeats() -> None:
         ("kvp", 80.0),
         ("rescale_type", "US"),
         ("temporal_position", 2),
+        ("stack_id", "2"),
+        ("frame", 1),
         ("image_type", ("DERIVED", "SECONDARY", "AXIAL", "VMI_40KEV")),
     ],
 )
