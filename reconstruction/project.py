@@ -88,13 +88,15 @@ def _upright(volume: Volume, outside: Bits | None) -> tuple[Volume, Bits]:
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume cannot be reformatted; regularise it first")
     source = axial_first(volume)
-    if outside is None or not outside.any():
-        return source, np.zeros((0, 0, 0), dtype=np.bool_)
-    if outside.shape != volume.hu.shape:
+    if outside is not None and outside.shape != volume.hu.shape:
         raise NotAVolume(f"outside of shape {outside.shape} for a volume of {volume.hu.shape}")
-    before, after = (v.geometry.affine[:3, :3].T for v in (volume, source))
-    order = [next(n for n in range(3) if np.array_equal(before[n], axis)) for axis in after]
-    return source, np.ascontiguousarray(outside.transpose(order))
+    hidden = np.zeros((0, 0, 0), dtype=np.bool_)
+    if outside is not None and outside.any():
+        before, after = (v.geometry.affine[:3, :3].T for v in (volume, source))
+        order = [next(n for n in range(3) if np.array_equal(before[n], axis)) for axis in after]
+        hidden = np.ascontiguousarray(outside.transpose(order)).view()
+    hidden.flags.writeable = False  # or the kernels would be compiled a second time
+    return source, hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
