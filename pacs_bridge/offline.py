@@ -1,15 +1,16 @@
 """DICOM folders or files -> results in a folder, without a network: ``ctriage process``."""
 
 import re
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
-from pydicom.dataset import Dataset
 
 from pacs_bridge.app import provenance_of
 from pacs_bridge.destinations import PICTURES_AS_PNG, file_names
@@ -20,19 +21,17 @@ from pacs_bridge.part10 import read_file
 from pacs_bridge.png import write_png_beside
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.derived import Reformat
-from pacs_bridge.results.identifiers import is_ours
-from pacs_bridge.results.secondary_capture import Capture
-from pacs_bridge.results.sources import SourceHeaders
+from pacs_bridge.results.identifiers import bears_our_mark
 from pacs_bridge.settings import Settings
-from pacs_bridge.work import rendering_notes, sources_of, timed
-from pipeline.derive import derive
+from pacs_bridge.source_files import source_headers
+from pacs_bridge.work import kept_object, metered, rendering_notes, timed, without_remarks
+from pipeline.derive import Captured, Product, derive
 from pipeline.model import ExaminedStack, PictureOptions, Priority, Provenance, Report, ResultObject, Role, StudyStatus
-from pipeline.process import SeriesResult, assemble_report, process_series
+from pipeline.process import SeriesResult, Source, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.report_json import study_json
 from reconstruction.errors import NotDicom
-from reconstruction.headers import read_dataset, text_of
+from reconstruction.headers import read_dataset, read_header, text_of
 
 ShowProgress = Callable[[str, int, int], None]
 
@@ -45,10 +44,10 @@ TWO_PATIENTS = (
 )
 _STEPS = ("read", "assemble", "detect", "derive", "write")
 _UIDS = {
-    "StudyInstanceUID": "Study Instance UID",
-    "SeriesInstanceUID": "Series Instance UID",
-    "SOPClassUID": "SOP Class UID",
-    "SOPInstanceUID": "SOP Instance UID",
+    "study_instance_uid": "Study Instance UID",
+    "series_instance_uid": "Series Instance UID",
+    "sop_class_uid": "SOP Class UID",
+    "sop_instance_uid": "SOP Instance UID",
 }
 _IDENTIFYING = (
     "PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",
@@ -61,7 +60,7 @@ _log = structlog.get_logger()
 class _Found:
     """What lies below the paths given: instances by study, and the rest with reasons."""
 
-    studies: Mapping[str, Mapping[str, tuple[Path, Dataset]]]
+    studies: Mapping[str, Mapping[str, Source]]
     ignored: Sequence[dict[str, str]]
     unreadable: Sequence[dict[str, str]]
 
@@ -84,7 +83,7 @@ def process_paths(
     studies = []
     for number, uid in enumerate(sorted(found.studies), start=1):
         folder = out / f"study_{number}"
-        study = _Study(uid=uid, instances=found.studies[uid], folder=folder, number=number)
+        study = _Study(uid=uid, sources=found.studies[uid], folder=folder, number=number)
         studies.append(_entry(study, settings, provenance, progress, now()))
     return {"ignored": list(found.ignored), "unreadable": list(found.unreadable), "studies": studies}
 
@@ -92,17 +91,9 @@ def process_paths(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Study:
     uid: str
-    instances: Mapping[str, tuple[Path, Dataset]]
+    sources: Mapping[str, Source]
     folder: Path
     number: int
-
-    @property
-    def datasets(self) -> dict[str, Dataset]:
-        return {uid: dataset for uid, (_, dataset) in self.instances.items()}
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        return {uid: path for uid, (path, _) in self.instances.items()}
 
 
 @dataclass(kw_only=True)
@@ -143,26 +134,33 @@ def _process(
     made.report = report
     if held:
         return report
-    context = Context(sources=SourceHeaders(datasets=study.datasets), committed_at=at, language=settings.language)
+    context = Context(sources=source_headers(study.sources), committed_at=at, language=settings.language)
     with timed(made.timings_s, "write"):
         made.outputs += _write(study.folder, build_flags(context, report))
-    pictures, remarks = _pictures(study, report, context, settings, made.timings_s)
-    progress(f"study {study.number}: pictures", 1, 1)
+    remarks: list[str] = []
     with timed(made.timings_s, "write"):
-        made.outputs += _write(study.folder, pictures)
+        products = _shown(_products(study, report, settings), study, progress)
+        pictures = without_remarks(metered(products, made.timings_s, "derive"), remarks)
+        made.outputs += _write(study.folder, build_pictures(context, report, pictures))
+    made.timings_s["write"] -= made.timings_s["derive"]
     return replace(report, notes=tuple(dict.fromkeys((*report.notes, *remarks))))
+
+
+def _products(study: _Study, report: Report, settings: Settings) -> Iterator[Product]:
+    options = PictureOptions(**settings.outputs.model_dump())
+    return derive(report, study.sources, options, language=settings.language, study_key=f"study {study.number}")
 
 
 def _has_two_patients(study: _Study) -> bool:
     """Say whether the images name more than one Patient ID; one that names none speaks for nobody."""
-    return len({text_of(dataset, "PatientID") for dataset in study.datasets.values()} - {""}) > 1
+    return len({source.header.patient_id for source in study.sources.values()} - {""}) > 1
 
 
 def _nothing_read(study: _Study, provenance: Provenance, reason: str) -> Report:
     """Say of every series of a study that nobody looked at it."""
     by_series: dict[str, list[str]] = defaultdict(list)
-    for uid, dataset in study.datasets.items():
-        by_series[text_of(dataset, "SeriesInstanceUID")].append(uid)
+    for uid, source in study.sources.items():
+        by_series[source.header.series_instance_uid].append(uid)
     return Report(
         study_instance_uid=study.uid,
         study_digest="",
@@ -189,23 +187,32 @@ def _unread(series: str, uids: Sequence[str], reason: str) -> ExaminedStack:
 def _without_names(text: str, study: _Study) -> str:
     """Withhold what identifies the patient or the study: exceptions quote the values that they trip over."""
     text = str(without_identifiers(None, "", {"reason": text})["reason"])
-    named = {text_of(dataset, keyword) for dataset in study.datasets.values() for keyword in _IDENTIFYING}
+    named = {value for source in study.sources.values() for value in _identifying(source)}
     named |= {part for value in named for part in re.split(r"[\^=]", value)}
     for value in sorted(named - {""}, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", WITHHELD, text)
     return text
 
 
+def _identifying(source: Source) -> set[str]:
+    """Return what an instance says of its patient and study; its names alone where it cannot be read any more."""
+    header = source.header
+    try:
+        dataset = read_dataset(source.path)
+    except NotDicom:
+        return {header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid, header.patient_id}
+    return {text_of(dataset, keyword) for keyword in _IDENTIFYING}
+
+
 def _series_results(
     study: _Study, settings: Settings, progress: ShowProgress, timings: dict[str, float]
 ) -> Iterator[SeriesResult]:
     detectors = load_detectors(settings.detectors.enabled)
-    by_series: dict[str, dict[str, str]] = defaultdict(dict)
-    for uid, (path, dataset) in study.instances.items():
-        by_series[text_of(dataset, "SeriesInstanceUID")][uid] = str(path)
-    for done, files in enumerate(by_series.values(), start=1):
-        with timed(timings, "read"):
-            sources = sources_of(files, study.datasets)
+    by_series: dict[str, list[Source]] = defaultdict(list)
+    for source in study.sources.values():
+        by_series[source.header.series_instance_uid].append(source)
+    progress(f"study {study.number}: series", 0, len(by_series))
+    for done, sources in enumerate(by_series.values(), start=1):
         result = process_series(sources, detectors)
         for step, seconds in result.timings_s.items():
             timings[step] = timings.get(step, 0.0) + seconds
@@ -213,44 +220,53 @@ def _series_results(
         yield result
 
 
-def _pictures(
-    study: _Study, report: Report, context: Context, settings: Settings, timings: dict[str, float]
-) -> tuple[list[ResultObject], tuple[str, ...]]:
-    options = PictureOptions(**settings.outputs.model_dump())
-    with timed(timings, "derive"):
-        made = derive(report, study.paths, options, language=settings.language, study_key=f"study {study.number}")
-        planes = [Reformat(planes=each.planes, stack=each.stack) for each in made.planes]
-        captures = [Capture(kind=c.kind, rgb=c.rgb, burned_in="NO", stack=c.stack) for c in made.captures]
-        return build_pictures(context, report, planes=planes, captures=captures), made.notes
+def _shown(products: Iterable[Product], study: _Study, progress: ShowProgress) -> Iterator[Product]:
+    """Pass products on and show how many there are; how many are to come nobody knows before the summary, the last."""
+    what = f"study {study.number}: pictures"
+    progress(what, 0, 1)
+    for done, product in enumerate(products, start=1):
+        progress(what, done, done if _is_last(product) else done + 1)
+        yield product
+        del product
 
 
-def _write(folder: Path, objects: Sequence[ResultObject]) -> list[dict[str, str]]:
-    outputs = []
-    for each, name in zip(objects, file_names([_named(o) for o in objects]), strict=True):
+def _is_last(product: Product) -> bool:
+    return isinstance(product, Captured) and product.kind == "summary"
+
+
+def _write(folder: Path, objects: Iterable[ResultObject]) -> list[dict[str, str]]:
+    """Write objects as they come, and name their files when all are there: a name tells how many there are."""
+    with _aside(folder) as aside:
+        kept: list[tuple[Path, KeptObject]] = []
+        for each in objects:
+            written = aside / f"{len(kept)}.part"
+            written.write_bytes(each.part10)
+            kept.append((written, kept_object(each)))
+            del each
+        return [output for named in _named(folder, kept) for output in named]
+
+
+def _named(folder: Path, kept: Sequence[tuple[Path, KeptObject]]) -> Iterator[list[dict[str, str]]]:
+    for (written, each), name in zip(kept, file_names([each for _, each in kept]), strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(each.part10)
-        outputs.append({"path": str(target), "kind": each.kind})
-        if each.kind in PICTURES_AS_PNG:
-            outputs.append({"path": str(write_png_beside(target)), "kind": each.kind})
-    return outputs
+        written.replace(target)
+        pictures = [write_png_beside(target)] if each.kind in PICTURES_AS_PNG else []
+        yield [{"path": str(path), "kind": each.kind} for path in (target, *pictures)]
 
 
-def _named(each: ResultObject) -> KeptObject:
-    return KeptObject(
-        kind=each.kind,
-        index=each.index,
-        sop_instance_uid=each.sop_instance_uid,
-        sop_class_uid=each.sop_class_uid,
-        series_instance_uid=each.series_instance_uid,
-        path="",
-        sha256="",
-        label=each.label,
-    )
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    aside = folder / ".parts"
+    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _found(paths: Sequence[Path], progress: ShowProgress) -> _Found:
-    studies: dict[str, dict[str, tuple[Path, Dataset]]] = defaultdict(dict)
+    studies: dict[str, dict[str, Source]] = defaultdict(dict)
     ignored: list[dict[str, str]] = []
     unreadable: list[dict[str, str]] = []
     files = list(_files(paths))
@@ -267,26 +283,26 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _sort_in(
     path: Path,
-    studies: dict[str, dict[str, tuple[Path, Dataset]]],
+    studies: dict[str, dict[str, Source]],
     ignored: list[dict[str, str]],
     unreadable: list[dict[str, str]],
 ) -> None:
     try:
-        dataset = read_dataset(path)
+        header = read_header(path)
     except NotDicom as error:
         kind = ignored if error.is_foreign else unreadable
         kind.append({"path": str(path), "reason": error.reason})
         return
-    study, uid = text_of(dataset, "StudyInstanceUID"), text_of(dataset, "SOPInstanceUID")
-    missing = [name for keyword, name in _UIDS.items() if not text_of(dataset, keyword)]
+    study, uid = header.study_instance_uid, header.sop_instance_uid
+    missing = [name for attribute, name in _UIDS.items() if not getattr(header, attribute)]
     if missing:
         unreadable.append({"path": str(path), "reason": f"no {' and no '.join(missing)}"})
-    elif is_ours(dataset):
+    elif bears_our_mark(header.implementation_class_uid, header.manufacturer):
         ignored.append({"path": str(path), "reason": "a result of ctriage itself"})
     elif uid in studies[study]:
-        ignored.append({"path": str(path), "reason": _again(path, studies[study][uid][0])})
+        ignored.append({"path": str(path), "reason": _again(path, studies[study][uid].path)})
     else:
-        studies[study][uid] = (path, dataset)
+        studies[study][uid] = Source(header=header, path=path)
 
 
 def _again(path: Path, first: Path) -> str:

@@ -7,7 +7,7 @@ done, in worker processes.
 import ctypes
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -21,11 +21,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesFiles:
-    """One series to be read: its files by SOP Instance UID, or its kept result (``wire`` text) beside them."""
+    """One series to be read: its files by SOP Instance UID, or its kept result (``wire`` text) beside them.
+
+    ``headers`` are those that were read when the files came, packed; what is not among them is read from its file.
+    """
 
     series_instance_uid: str
     files: Mapping[str, str]
     kept_result: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ class TriageOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeriveTask:
-    """Everything a worker needs to make the pictures of one committed version."""
+    """Everything a worker needs to make the pictures of one committed version; ``headers`` as in SeriesFiles."""
 
     report_text: str
     files: Mapping[str, str]
@@ -75,6 +79,7 @@ class DeriveTask:
     committed_at: datetime
     objects_dir: str
     study_key: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

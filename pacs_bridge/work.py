@@ -5,33 +5,30 @@ are hashes: what a task writes means nothing until the driver commits its outcom
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-
-from pydicom.dataset import Dataset
+from typing import TypeVar
 
 from pacs_bridge.files import keep_by_content
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.derived import Reformat
-from pacs_bridge.results.secondary_capture import Capture
-from pacs_bridge.results.sources import SourceHeaders
+from pacs_bridge.source_files import read_sources, source_headers
 from pacs_bridge.tasks import DeriveOutcome, DeriveTask, SeriesFiles, TriageOutcome, TriageTask
 from pipeline import wire
-from pipeline.derive import derive
+from pipeline.derive import Product, Remark, derive
 from pipeline.model import ExaminedStack, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, Source, assemble_report, process_series
 from pipeline.registry import load_detectors
 from pipeline.select import digest_of
 from pipeline.versions import changes_between, is_news
-from reconstruction.errors import NotDicom
-from reconstruction.headers import Header, read_dataset, transfer_syntax_of
 from reconstruction.render_3d import why_not
+
+T = TypeVar("T")
 
 
 def triage(task: TriageTask) -> TriageOutcome:
@@ -39,8 +36,10 @@ def triage(task: TriageTask) -> TriageOutcome:
     timings: dict[str, float] = {}
     files = _all_files(task.series)
     with timed(timings, "read"):
-        datasets, unreadable = _read_headers(files)
-    results, new = _series_results(task, datasets, timings)
+        sources, unreadable = read_sources(
+            files, {uid: text for each in task.series for uid, text in each.headers.items()}
+        )
+    results, new = _series_results(task, sources, timings)
     notes = (*task.notes, *unreadable, *rendering_notes(render=task.render))
     report = assemble_report(task.study_instance_uid, results, task.provenance, notes=notes)
     # Images that cannot be read are in no row, but they are part of the state that this version speaks of.
@@ -49,7 +48,7 @@ def triage(task: TriageTask) -> TriageOutcome:
     report = _as_version(report, previous, task.committed_at)
     news = is_news(previous, report, final=task.final)
     with timed(timings, "write"):
-        objects = _flags(task, report, datasets) if news else ()
+        objects = _flags(task, report, sources) if news else ()
     return TriageOutcome(
         series_results=tuple((r.series_instance_uid, r.digest, wire.dumps(r)) for r in new),
         report_text=wire.dumps(report),
@@ -65,9 +64,9 @@ def say_not_analysed(task: TriageTask, reason: str) -> TriageOutcome:
     What an earlier version says stays, for it was seen; what came since is said not to have been looked at.
     """
     files = _all_files(task.series)
-    datasets, unreadable = _headers_to_be_had(files)
+    sources, unreadable = _headers_to_be_had(files)
     previous = wire.loads(Report, task.previous.report_text) if task.previous else None
-    report = _given_up(task, previous, datasets, reason)
+    report = _given_up(task, previous, sources, reason)
     report = _as_version(replace(report, notes=(*report.notes, *unreadable)), previous, task.committed_at)
     # Not the digest of its images: results are named by it, and these images may yet be analysed.
     report = replace(report, study_digest=digest_of((*files, f"given up: version {report.version}")))
@@ -76,28 +75,24 @@ def say_not_analysed(task: TriageTask, reason: str) -> TriageOutcome:
         series_results=(),
         report_text=wire.dumps(report),
         is_news=news,
-        objects=_flags(task, report, datasets) if news else (),
+        objects=_flags(task, report, sources) if news else (),
         timings_s={},
     )
 
 
 def make_pictures(task: DeriveTask) -> DeriveOutcome:
-    """Make the reformats, projections, renderings and the summary page of a committed Report."""
+    """Make the reformats, projections, renderings and the summary page of a committed Report, one by one."""
     report = wire.loads(Report, task.report_text)
-    paths = {uid: Path(path) for uid, path in task.files.items()}
     timings: dict[str, float] = {}
-    with timed(timings, "derive"):
-        pictures = derive(report, paths, task.options, language=task.language, study_key=task.study_key)
+    remarks: list[str] = []
     with timed(timings, "write"):
-        datasets, _ = _read_headers(task.files)
-        context = Context(
-            sources=SourceHeaders(datasets=datasets), committed_at=task.committed_at, language=task.language
-        )
-        captures = [Capture(kind=c.kind, rgb=c.rgb, burned_in="NO", stack=c.stack) for c in pictures.captures]
-        planes = [Reformat(planes=each.planes, stack=each.stack) for each in pictures.planes]
-        built = build_pictures(context, report, planes=planes, captures=captures)
-        objects = keep_objects(Path(task.objects_dir), built)
-    return DeriveOutcome(objects=objects, notes=pictures.notes, timings_s=timings)
+        sources, _ = read_sources(task.files, task.headers)
+        context = Context(sources=source_headers(sources), committed_at=task.committed_at, language=task.language)
+        products = derive(report, sources, task.options, language=task.language, study_key=task.study_key)
+        made = without_remarks(metered(products, timings, "derive"), remarks)
+        objects = keep_objects(Path(task.objects_dir), build_pictures(context, report, made))
+    timings["write"] -= timings["derive"]
+    return DeriveOutcome(objects=objects, notes=tuple(remarks), timings_s=timings)
 
 
 def rendering_notes(*, render: bool) -> tuple[str, ...]:
@@ -106,33 +101,49 @@ def rendering_notes(*, render: bool) -> tuple[str, ...]:
     return () if reason is None else (reason,)
 
 
-def keep_objects(folder: Path, built: Sequence[ResultObject]) -> tuple[KeptObject, ...]:
-    """Put finished objects into the object store."""
+def keep_objects(folder: Path, built: Iterable[ResultObject]) -> tuple[KeptObject, ...]:
+    """Put finished objects into the object store, each as soon as it is built; none is kept in memory."""
     kept = []
     for each in built:
         path, sha256 = keep_by_content(folder, each.part10)
-        kept.append(
-            KeptObject(
-                kind=each.kind,
-                index=each.index,
-                sop_instance_uid=each.sop_instance_uid,
-                sop_class_uid=each.sop_class_uid,
-                series_instance_uid=each.series_instance_uid,
-                path=path,
-                sha256=sha256,
-                label=each.label,
-            )
-        )
+        kept.append(replace(kept_object(each), path=path, sha256=sha256))
+        del each
     return tuple(kept)
 
 
-def sources_of(files: Mapping[str, str], datasets: Mapping[str, Dataset]) -> list[Source]:
-    """Pair the headers that could be read with their files."""
-    return [
-        Source(header=Header.from_dataset(datasets[uid], transfer_syntax_of(datasets[uid])), path=Path(path))
-        for uid, path in files.items()
-        if uid in datasets
-    ]
+def kept_object(built: ResultObject) -> KeptObject:
+    """Return what is known of an object besides its bytes; where these lie is not said yet."""
+    return KeptObject(
+        kind=built.kind,
+        index=built.index,
+        sop_instance_uid=built.sop_instance_uid,
+        sop_class_uid=built.sop_class_uid,
+        series_instance_uid=built.series_instance_uid,
+        path="",
+        sha256="",
+        label=built.label,
+    )
+
+
+def without_remarks(products: Iterable[Product], remarks: list[str]) -> Iterator[Product]:
+    """Pass on what becomes an object; what is but said goes to ``remarks``."""
+    for product in products:
+        if isinstance(product, Remark):
+            remarks.append(product.text)
+        else:
+            yield product
+        del product
+
+
+def metered(items: Iterator[T], timings: dict[str, float], step: str) -> Iterator[T]:
+    """Pass items on, and add the seconds that making them takes to ``timings``."""
+    waiting = True
+    while waiting:
+        with timed(timings, step):
+            found = list(islice(items, 1))
+        waiting = bool(found)
+        if found:
+            yield found.pop()
 
 
 @contextmanager
@@ -144,7 +155,7 @@ def timed(timings: dict[str, float], step: str) -> Iterator[None]:
 
 
 def _series_results(
-    task: TriageTask, datasets: Mapping[str, Dataset], timings: dict[str, float]
+    task: TriageTask, sources: Mapping[str, Source], timings: dict[str, float]
 ) -> tuple[list[SeriesResult], list[SeriesResult]]:
     detectors = load_detectors(task.detectors)
     results, new = [], []
@@ -152,8 +163,8 @@ def _series_results(
         if series.kept_result is not None:
             results.append(wire.loads(SeriesResult, series.kept_result))
             continue
-        sources = sources_of(series.files, datasets)
-        result = process_series(sources, detectors) if sources else _unread(series)
+        readable = [sources[uid] for uid in series.files if uid in sources]
+        result = process_series(readable, detectors) if readable else _unread(series)
         for step, seconds in result.timings_s.items():
             timings[step] = timings.get(step, 0.0) + seconds
         new.append(result)
@@ -177,10 +188,10 @@ def _unread(series: SeriesFiles) -> SeriesResult:
     )
 
 
-def _given_up(task: TriageTask, previous: Report | None, datasets: Mapping[str, Dataset], reason: str) -> Report:
+def _given_up(task: TriageTask, previous: Report | None, sources: Mapping[str, Source], reason: str) -> Report:
     before = previous.examined if previous else ()
     known = {row.series_instance_uid for row in before}
-    new = tuple(_nobody_looked(s, datasets, reason) for s in task.series if s.series_instance_uid not in known)
+    new = tuple(_nobody_looked(s, sources, reason) for s in task.series if s.series_instance_uid not in known)
     named = {uid for row in before for uid in row.instances}
     late = sum(uid not in named for s in task.series if s.series_instance_uid in known for uid in s.files)
     findings = previous.findings if previous else ()
@@ -197,13 +208,13 @@ def _given_up(task: TriageTask, previous: Report | None, datasets: Mapping[str, 
     )
 
 
-def _nobody_looked(series: SeriesFiles, datasets: Mapping[str, Dataset], reason: str) -> ExaminedStack:
-    readable = tuple(uid for uid in sorted(series.files) if uid in datasets)
-    number = str(datasets[readable[0]].get("SeriesNumber") or "") if readable else ""
+def _nobody_looked(series: SeriesFiles, sources: Mapping[str, Source], reason: str) -> ExaminedStack:
+    readable = tuple(uid for uid in sorted(series.files) if uid in sources)
+    first = sources[readable[0]].header if readable else None
     return ExaminedStack(
         series_instance_uid=series.series_instance_uid,
-        series_number=int(number) if number.lstrip("-").isdecimal() else None,
-        series_description=str(datasets[readable[0]].get("SeriesDescription") or "") if readable else "",
+        series_number=first.series_number if first else None,
+        series_description=first.series_description if first else "",
         stack=1,
         role=Role.VOLUME,
         instances=readable,
@@ -228,9 +239,9 @@ def _as_version(report: Report, previous: Report | None, committed_at: datetime)
     )
 
 
-def _flags(task: TriageTask, report: Report, datasets: Mapping[str, Dataset]) -> tuple[KeptObject, ...]:
+def _flags(task: TriageTask, report: Report, sources: Mapping[str, Source]) -> tuple[KeptObject, ...]:
     context = Context(
-        sources=SourceHeaders(datasets=datasets),
+        sources=source_headers(sources),
         committed_at=task.committed_at,
         language=task.language,
         predecessor=task.previous.document if task.previous else None,
@@ -242,23 +253,11 @@ def _all_files(series: Sequence[SeriesFiles]) -> dict[str, str]:
     return {uid: path for each in series for uid, path in each.files.items()}
 
 
-def _headers_to_be_had(files: Mapping[str, str]) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    """Read headers as ``_read_headers``, and leave out what cannot even be tried: that may be why triage failed."""
-    datasets: dict[str, Dataset] = {}
+def _headers_to_be_had(files: Mapping[str, str]) -> tuple[dict[str, Source], tuple[str, ...]]:
+    """Read every header from its file, and leave out what cannot even be tried: that may be why triage failed."""
+    sources: dict[str, Source] = {}
     for uid, path in files.items():
         with suppress(OSError, ValueError):
-            datasets |= _read_headers({uid: path})[0]
-    missing = len(files) - len(datasets)
-    return datasets, (f"{missing} image(s) could not be read",) if missing else ()
-
-
-def _read_headers(files: Mapping[str, str]) -> tuple[dict[str, Dataset], tuple[str, ...]]:
-    """Read the headers of archived files; what pydicom cannot read is left out and said in a note."""
-    datasets: dict[str, Dataset] = {}
-    reasons: Counter[str] = Counter()
-    for uid, path in files.items():
-        try:
-            datasets[uid] = read_dataset(Path(path))
-        except NotDicom as error:
-            reasons[error.reason] += 1
-    return datasets, tuple(f"{count} image(s) could not be read: {reason}" for reason, count in reasons.items())
+            sources |= read_sources({uid: path}, {})[0]
+    missing = len(files) - len(sources)
+    return sources, (f"{missing} image(s) could not be read",) if missing else ()

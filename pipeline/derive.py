@@ -1,9 +1,8 @@
 """Which pictures does a study get: reformats, projections and renderings of its best stacks, and the summary page?"""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,14 +10,13 @@ import numpy.typing as npt
 
 from pipeline.model import ExaminedStack, PictureOptions, Report
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
-from pipeline.process import read_stack
+from pipeline.process import Source, read_stack
 from reconstruction.errors import ReconstructionError, RenderingUnavailable
-from reconstruction.headers import read_header
 from reconstruction.planes import Planes
-from reconstruction.project import reformat
-from reconstruction.render_3d import Rendered, render_bone
+from reconstruction.project import standard
+from reconstruction.render_3d import reduced, render_bone
 from reconstruction.slices import Stack, stack_of
-from reconstruction.volume import Volume
+from reconstruction.volume import Bits, Volume
 
 Rgb = npt.NDArray[np.uint8]
 Language = Literal["en", "es"]
@@ -42,13 +40,14 @@ class StackPlanes:
     stack: ExaminedStack
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pictures:
-    """All pictures of one Report; ``notes`` say what could not be made, and why."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """A sentence on what could not be made, and why."""
 
-    planes: tuple[StackPlanes, ...]
-    captures: tuple[Captured, ...]
-    notes: tuple[str, ...]
+    text: str
+
+
+Product = StackPlanes | Captured | Remark
 
 
 def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
@@ -64,89 +63,127 @@ def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
 
 
 def derive(
-    report: Report, paths: Mapping[str, Path], options: PictureOptions, *, language: Language, study_key: str
-) -> Pictures:
-    """Make the pictures of a Report from the files of its instances; what fails is a note, never an exception."""
-    planes: list[StackPlanes] = []
-    captures: list[Captured] = []
-    keys: list[KeyPicture] = []
-    notes: list[str] = []
+    report: Report, sources: Mapping[str, Source], options: PictureOptions, *, language: Language, study_key: str
+) -> Iterator[Product]:
+    """Make the pictures of a Report one by one, the summary page last; what fails is a Remark, never an exception.
+
+    ``sources`` are the instances by SOP Instance UID. Nothing that was yielded is kept: let a product go before the
+    next is asked for, and no two stand in memory.
+    """
+    seen = _Seen()
     for rows in best_stacks(report):
-        made = _of_first_readable(rows, report, paths, options)
-        planes.extend(made.planes)
-        captures.extend(made.captures)
-        keys.extend(made.keys)
-        notes.extend(made.notes)
-    renderings = [c.rgb for c in captures]
-    page = summary_page(report, keys, renderings, language=language, study_key=study_key, notes=notes)
-    captures.append(Captured(kind="summary", rgb=page, label="summary"))
-    return Pictures(planes=tuple(planes), captures=tuple(captures), notes=tuple(notes))
+        for made in _of_first_readable(rows, report, sources, options):
+            seen.note(made)
+            if not isinstance(made, KeyPicture):
+                yield made
+            del made
+    page = summary_page(
+        report, seen.keys, seen.renderings, language=language, study_key=study_key, notes=[r.text for r in seen.remarks]
+    )
+    yield Captured(kind="summary", rgb=page, label="summary")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Made:
-    planes: tuple[StackPlanes, ...] = ()
-    captures: tuple[Captured, ...] = ()
-    keys: tuple[KeyPicture, ...] = ()
-    notes: tuple[str, ...] = ()
+_Made = Product | KeyPicture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the summary page shows of that which was made."""
+
+    keys: list[KeyPicture] = field(default_factory=list)
+    renderings: list[Rgb] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+
+    def note(self, made: _Made) -> None:
+        match made:
+            case KeyPicture():
+                self.keys.append(made)
+            case Captured(rgb=rgb):
+                self.renderings.append(rgb)
+            case Remark():
+                self.remarks.append(made)
 
 
 def _of_first_readable(
-    rows: Sequence[ExaminedStack], report: Report, paths: Mapping[str, Path], options: PictureOptions
-) -> _Made:
-    notes: list[str] = []
+    rows: Sequence[ExaminedStack], report: Report, sources: Mapping[str, Source], options: PictureOptions
+) -> Iterator[_Made]:
+    """Picture the first stack of a scan that can be read; one that breaks off half-way is not followed by another."""
     for row in rows:
+        what = "pictures"
         try:
-            made = _of_stack(row, report, paths, options)
+            for made in _of_stack(row, report, sources, options):
+                what = "further pictures"
+                yield made
+                del made
         except ReconstructionError as error:
-            notes.append(f"{_title(row)}: no pictures: {error}")
+            reason = str(error)
         except MemoryError:
-            notes.append(f"{_title(row)}: no pictures: they do not fit into memory")
+            reason = "they do not fit into memory"
         else:
-            return replace(made, notes=(*notes, *made.notes))
-    return _Made(notes=tuple(notes))
+            return
+        yield Remark(text=f"{_title(row)}: no {what}: {reason}")
+        if what != "pictures":
+            return
 
 
-def _of_stack(row: ExaminedStack, report: Report, paths: Mapping[str, Path], options: PictureOptions) -> _Made:
-    working, keys = _working_and_keys(row, report, paths)
-    planes = _planes(working, row, options)
-    renderings, notes = _renderings(working, row) if options.render else ((), ())
-    captures = (Captured(kind="render", rgb=r.rgb, label=r.label.replace(" ", "_"), stack=row) for r in renderings)
-    return _Made(planes=planes, captures=tuple(captures), keys=keys, notes=notes)
+def _of_stack(
+    row: ExaminedStack, report: Report, sources: Mapping[str, Source], options: PictureOptions
+) -> Iterator[_Made]:
+    grid, keys = _grid_and_keys(row, report, sources)
+    small = reduced(grid.volume) if options.render else None
+    yield from keys
+    yield from _planes(grid, row, options)
+    # A rendering is made by another process, which needs its own memory: the reduced grid is all that waits for it.
+    del grid
+    if small is not None:
+        yield from _renderings(small, row)
 
 
-def _working_and_keys(
-    row: ExaminedStack, report: Report, paths: Mapping[str, Path]
-) -> tuple[Volume, tuple[KeyPicture, ...]]:
-    """Return the grid to picture and the key pictures; the acquired volume is let go before anything is rendered."""
-    read = read_stack(_stack(row, paths), paths)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Grid:
+    """What is pictured, and (True in ``outside``, kji) where it holds no measurement."""
+
+    volume: Volume
+    outside: Bits | None
+
+
+def _grid_and_keys(
+    row: ExaminedStack, report: Report, sources: Mapping[str, Source]
+) -> tuple[_Grid, tuple[KeyPicture, ...]]:
+    """Return the grid to picture and the key pictures; the acquired volume is let go where it is another."""
+    read = read_stack(_stack(row, sources), {uid: sources[uid].path for uid in row.instances})
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
-    return read.working, tuple(key_pictures(read.acquired.volume, findings))
+    outside = read.acquired.padding if read.regularised is None else read.regularised.outside
+    return _Grid(volume=read.working, outside=outside), tuple(key_pictures(read.acquired.volume, findings))
 
 
-def _stack(row: ExaminedStack, paths: Mapping[str, Path]) -> Stack:
+def _stack(row: ExaminedStack, sources: Mapping[str, Source]) -> Stack:
     """Order a stack anew; what its slices share was settled when it was examined (some name a frame each)."""
     frame = row.geometry.frame_of_reference_uid if row.geometry else None
-    headers = [replace(read_header(paths[uid]), frame_of_reference_uid=frame) for uid in row.instances]
-    return stack_of(headers)
+    return stack_of([replace(sources[uid].header, frame_of_reference_uid=frame) for uid in row.instances])
 
 
-def _planes(volume: Volume, row: ExaminedStack, options: PictureOptions) -> tuple[StackPlanes, ...]:
-    if not (options.mpr or options.mip):
-        return ()
-    made = reformat(volume, thickness_mm=options.mpr_thickness_mm, step_mm=options.mpr_step_mm)
-    wanted: Sequence[Planes] = (
-        *((made.coronal, made.sagittal) if options.mpr else ()),
-        *(made.mips if options.mip else ()),
-    )
-    return tuple(StackPlanes(planes=planes, stack=row) for planes in wanted)
+def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:
+    for planes in standard(
+        grid.volume,
+        thickness_mm=options.mpr_thickness_mm,
+        step_mm=options.mpr_step_mm,
+        mpr=options.mpr,
+        mip=options.mip,
+        outside=grid.outside,
+    ):
+        yield StackPlanes(planes=planes, stack=row)
+        del planes
 
 
-def _renderings(volume: Volume, row: ExaminedStack) -> tuple[tuple[Rendered, ...], tuple[str, ...]]:
+def _renderings(volume: Volume, row: ExaminedStack) -> Iterator[Captured | Remark]:
     try:
-        return tuple(render_bone(volume)), ()
+        rendered = render_bone(volume)
     except RenderingUnavailable as error:
-        return (), (f"{_title(row)}: no 3D rendering: {error.reason}",)
+        yield Remark(text=f"{_title(row)}: no 3D rendering: {error.reason}")
+        return
+    for each in rendered:
+        yield Captured(kind="render", rgb=each.rgb, label=each.label.replace(" ", "_"), stack=row)
 
 
 def _rank(row: ExaminedStack, report: Report) -> tuple[int, float, int]:

@@ -241,6 +241,7 @@ SENTENCES: Mapping[str, str] = {
         "un hallazgo ({kind}) se muestra en el vóxel más próximo, sin su tamaño"
     ),
     "no pictures": "sin imágenes derivadas",
+    "no further pictures": "sin más imágenes derivadas",
     "they do not fit into memory": "no caben en la memoria",
     "no 3D rendering on this system ({why})": "sin reconstrucción 3D en este sistema ({why})",
     "install libegl1 or libosmesa6": "instale libegl1 o libosmesa6",

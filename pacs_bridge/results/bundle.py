@@ -1,16 +1,18 @@
 """Which DICOM objects does a Report become?"""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.derived import Reformat, build_derived_series
 from pacs_bridge.results.key_objects import build_key_objects
 from pacs_bridge.results.regions import Placed, place
-from pacs_bridge.results.secondary_capture import Capture, build_captures
+from pacs_bridge.results.secondary_capture import Capture, build_capture
 from pacs_bridge.results.seg import build_segmentation, segmentation_numbers
 from pacs_bridge.results.sr import build_report_document
 from pacs_bridge.results.texts import say
+from pipeline.derive import Captured, Product, StackPlanes
 from pipeline.model import Report, ResultObject
 
 # What highdicom and pydicom raise over source values that they refuse: the SR with its findings leaves all the same
@@ -29,15 +31,27 @@ def build_flags(context: Context, report: Report) -> list[ResultObject]:
     return [document, *segmentations, *key_objects]
 
 
-def build_pictures(
-    context: Context, report: Report, *, planes: Sequence[Reformat] = (), captures: Sequence[Capture] = ()
-) -> list[ResultObject]:
-    """Build derived CT series (one for each Reformat) and Secondary Captures. Pure, as ``build_flags``.
+def build_pictures(context: Context, report: Report, products: Iterable[Product]) -> Iterator[ResultObject]:
+    """Build derived CT series (one for each StackPlanes) and Secondary Captures, one object at a time.
 
-    A Reformat's place in ``planes`` and a Capture's among its kind give them their UIDs: keep the order.
+    The next product is asked for when the last one's objects have been taken. A product's place among its kind gives
+    its objects their UIDs: keep the order. Remarks become no object.
     """
-    series = [build_derived_series(context, report, reformat, n) for n, reformat in enumerate(planes, start=1)]
-    return [image for images in series for image in images] + build_captures(context, report, captures)
+    series, captures = 0, Counter[str]()
+    for product in products:
+        if isinstance(product, StackPlanes):
+            series += 1
+            yield from build_derived_series(
+                context, report, Reformat(planes=product.planes, stack=product.stack), series
+            )
+        elif isinstance(product, Captured):
+            captures[product.kind] += 1
+            yield build_capture(context, report, _capture(product), captures[product.kind])
+        del product
+
+
+def _capture(product: Captured) -> Capture:
+    return Capture(kind=product.kind, rgb=product.rgb, burned_in="NO", stack=product.stack)
 
 
 def _segmented(

@@ -59,6 +59,10 @@ def is_ours(header: Dataset) -> bool:
     A PACS rewrites the file meta information when it sends, hence the second mark.
     """
     meta: Any = getattr(header, "file_meta", None)
-    if meta is not None and str(meta.get("ImplementationClassUID") or "") == IMPLEMENTATION_CLASS_UID:
-        return True
-    return str(header.get("Manufacturer") or "").strip() == MANUFACTURER
+    implementation = None if meta is None else meta.get("ImplementationClassUID")
+    return bears_our_mark(str(implementation or ""), str(header.get("Manufacturer") or ""))
+
+
+def bears_our_mark(implementation_class_uid: str | None, manufacturer: str | None) -> bool:
+    """Say by these two whether ctriage made an object: see ``is_ours``."""
+    return implementation_class_uid == IMPLEMENTATION_CLASS_UID or (manufacturer or "").strip() == MANUFACTURER

@@ -1,7 +1,8 @@
 """Which stacks are pictured, and does what cannot be pictured become a note?"""
 
+import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from pipeline.derive import Pictures, best_stacks, derive
+from pipeline.derive import Captured, Remark, StackPlanes, best_stacks, derive
 from pipeline.model import HEMORRHAGE, ExaminedStack, Finding, PictureOptions, Provenance, Report, Role
 from pipeline.process import Source, assemble_report, process_series
 from reconstruction.geometry import Geometry
@@ -118,19 +119,32 @@ def tilted(shared_data: Path) -> list[Path]:
     return sorted((shared_data / "geometry_faults" / "gantrytilting").rglob("*.dcm"))
 
 
-def examined(files: Sequence[Path]) -> tuple[Report, dict[str, Path]]:
-    """Return the Report of files of one or more series without any detector, and the files by UID."""
+def examined(files: Sequence[Path]) -> tuple[Report, dict[str, Source]]:
+    """Return the Report of files of one or more series without any detector, and its sources by UID."""
     sources = [Source(header=read_header(path), path=path) for path in files]
     series = sorted({s.header.series_instance_uid for s in sources})
     results = [process_series([s for s in sources if s.header.series_instance_uid == uid], []) for uid in series]
     made = assemble_report("1.2", results, PROVENANCE)
-    return replace(made, committed_at=datetime(2026, 3, 1, tzinfo=UTC)), {
-        s.header.sop_instance_uid: s.path for s in sources
-    }
+    return replace(made, committed_at=datetime(2026, 3, 1, tzinfo=UTC)), {s.header.sop_instance_uid: s for s in sources}
 
 
-def derived(made: Report, paths: dict[str, Path], options: PictureOptions = SMALL) -> Pictures:
-    return derive(made, paths, options, language="en", study_key="0123456789ab")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """All products of one Report."""
+
+    planes: tuple[StackPlanes, ...]
+    captures: tuple[Captured, ...]
+    notes: tuple[str, ...]
+
+
+def derived(made: Report, sources: dict[str, Source], options: PictureOptions = SMALL) -> Pictures:
+    products = list(derive(made, sources, options, language="en", study_key="0123456789ab"))
+    assert ["summary"] == [each.kind for each in products[-1:] if isinstance(each, Captured)]
+    return Pictures(
+        planes=tuple(each for each in products if isinstance(each, StackPlanes)),
+        captures=tuple(each for each in products if isinstance(each, Captured)),
+        notes=tuple(each.text for each in products if isinstance(each, Remark)),
+    )
 
 
 def kinds(pictures: Pictures) -> set[tuple[str, str]]:
@@ -145,16 +159,16 @@ def test_a_real_tilted_stack_gets_its_planes_and_the_page(tilted: list[Path]) ->
 
 
 def test_what_is_switched_off_is_not_made_and_the_page_stays(tilted: list[Path]) -> None:
-    made, paths = examined(tilted)
-    assert {"mip"} == {kind for kind, _ in kinds(derived(made, paths, replace(SMALL, mpr=False)))}
-    assert {"mpr"} == {kind for kind, _ in kinds(derived(made, paths, replace(SMALL, mip=False)))}
-    nothing = derived(made, paths, NOTHING)
+    made, sources = examined(tilted)
+    assert {"mip"} == {kind for kind, _ in kinds(derived(made, sources, replace(SMALL, mpr=False)))}
+    assert {"mpr"} == {kind for kind, _ in kinds(derived(made, sources, replace(SMALL, mip=False)))}
+    nothing = derived(made, sources, NOTHING)
     assert ((), ["summary"]) == (nothing.planes, [each.kind for each in nothing.captures])
 
 
 def test_a_rendering_is_made_or_its_absence_is_a_note(tilted: list[Path]) -> None:
-    made, paths = examined(tilted)
-    pictures = derived(made, paths, replace(NOTHING, render=True))
+    made, sources = examined(tilted)
+    pictures = derived(made, sources, replace(NOTHING, render=True))
     rendered = any(each.kind == "render" for each in pictures.captures)
     noted = any("no 3D rendering" in note for note in pictures.notes)
     assert (why_not() is None, why_not() is not None) == (rendered, noted)
@@ -202,22 +216,22 @@ def test_where_the_best_stack_cannot_be_read_the_next_of_its_scan_is_pictured(
     tilted: list[Path], tmp_path: Path
 ) -> None:
     good, bad = copied(tilted, tmp_path / "whole", one_frame), copied(tilted, tmp_path / "cut", one_frame_cut)
-    made, paths = examined([*good, *bad])
-    whole = next(each for each in made.examined if paths[each.instances[0]].parent.name == "whole")
+    made, sources = examined([*good, *bad])
+    whole = next(each for each in made.examined if sources[each.instances[0]].path.parent.name == "whole")
     cut = next(each for each in made.examined if each is not whole)
     # The broken one would be preferred: it claims finer slices.
     made = replace(made, examined=(replace(cut, nominal_step_mm=0.1), whole))
-    pictures = derived(made, paths)
+    pictures = derived(made, sources)
     assert {whole.series_instance_uid} == {each.stack.series_instance_uid for each in pictures.planes}
     assert any("no pictures: slice" in note for note in pictures.notes)
 
 
 def test_a_file_that_vanished_is_a_note(tilted: list[Path], tmp_path: Path) -> None:
     copies = copied(tilted, tmp_path / "copy")
-    made, paths = examined(copies)
+    made, sources = examined(copies)
     copies[0].unlink()
-    assert ["summary"] == [each.kind for each in derived(made, paths).captures]
-    assert any("cannot be opened" in note for note in derived(made, paths).notes)
+    assert ["summary"] == [each.kind for each in derived(made, sources).captures]
+    assert any("cannot be opened" in note for note in derived(made, sources).notes)
 
 
 def a_frame_of_its_own(dataset: pydicom.Dataset, n: int) -> None:
@@ -227,7 +241,18 @@ def a_frame_of_its_own(dataset: pydicom.Dataset, n: int) -> None:
 def test_slices_that_each_name_a_frame_of_reference_are_pictured_as_they_were_examined(
     tilted: list[Path], tmp_path: Path
 ) -> None:
-    made, paths = examined(copied(tilted, tmp_path / "scrambled", a_frame_of_its_own))
-    pictures = derived(made, paths)
+    made, sources = examined(copied(tilted, tmp_path / "scrambled", a_frame_of_its_own))
+    pictures = derived(made, sources)
     assert () == pictures.notes
     assert {"mip", "mpr"} == {kind for kind, _ in kinds(pictures)}
+
+
+def test_no_two_pictures_stand_in_memory_for_one_that_lets_them_go(tilted: list[Path]) -> None:
+    made, sources = examined(tilted)
+    alive: list[weakref.ref[np.ndarray[Any, Any]]] = []
+    for product in derive(made, sources, SMALL, language="en", study_key="0123456789ab"):
+        assert [] == [each for each in alive if each() is not None]
+        if isinstance(product, StackPlanes):
+            alive.append(weakref.ref(product.planes.hu))
+        del product
+    assert 5 == len(alive)

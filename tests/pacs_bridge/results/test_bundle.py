@@ -13,10 +13,8 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.derived import Reformat
 from pacs_bridge.results.errors import MissingHeaders, NaiveInstant
 from pacs_bridge.results.identifiers import frame_of_reference_uid, is_ours
-from pacs_bridge.results.secondary_capture import Capture
 from pacs_bridge.results.testing import (
     COMMITTED_AT,
     blob,
@@ -27,6 +25,7 @@ from pacs_bridge.results.testing import (
     write_badly,
 )
 from pacs_bridge.results.texts import Language
+from pipeline.derive import Captured, Product, Remark, StackPlanes
 from pipeline.model import ExaminedStack, Report, ResultObject, Role, StudyStatus
 from reconstruction.planes import Planes
 
@@ -44,12 +43,13 @@ def everything(context: Context, report: Report, stack: ExaminedStack) -> list[R
         kind="mpr",
     )
     rgb = np.zeros((5, 7, 3), np.uint8)
-    captures = [
-        Capture(kind="render", rgb=rgb, burned_in="NO", stack=stack),
-        Capture(kind="summary", rgb=rgb, burned_in="YES"),
+    products: list[Product] = [
+        StackPlanes(planes=coronal, stack=stack),
+        Remark(text="something could not be made"),
+        Captured(kind="render", rgb=rgb, label="anterior", stack=stack),
+        Captured(kind="summary", rgb=rgb, label="summary"),
     ]
-    reformats = [Reformat(planes=coronal, stack=stack)]
-    return build_flags(context, report) + build_pictures(context, report, planes=reformats, captures=captures)
+    return [*build_flags(context, report), *build_pictures(context, report, products)]
 
 
 def test_the_same_report_gives_the_same_bytes_in_whatever_order_its_headers_came() -> None:

@@ -9,9 +9,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.results.bundle import build_pictures
-from pacs_bridge.results.derived import Reformat
-from pacs_bridge.results.secondary_capture import Capture
+from pacs_bridge.results.secondary_capture import Capture, build_captures
 from pacs_bridge.results.testing import context_of, ct_headers, report_of, stack_of
+from pipeline.derive import StackPlanes
 from reconstruction.planes import Planes
 
 
@@ -34,8 +34,9 @@ def pictures_of(
     headers: list[Dataset], *wanted: Planes, captures: tuple[Capture, ...] = (), **changes: Any
 ) -> list[Dataset]:
     stack = stack_of(headers)
-    reformats = [Reformat(planes=each, stack=stack) for each in wanted]
-    built = build_pictures(context_of(headers, **changes), report_of([stack]), planes=reformats, captures=captures)
+    context, report = context_of(headers, **changes), report_of([stack])
+    products = [StackPlanes(planes=each, stack=stack) for each in wanted]
+    built = [*build_pictures(context, report, products), *build_captures(context, report, captures)]
     return [pydicom.dcmread(BytesIO(o.part10)) for o in built]
 
 
@@ -57,7 +58,7 @@ def test_a_derived_image_says_how_and_from_what_it_was_made(kind: str, code: str
     assert ["DERIVED", "SECONDARY", "REFORMATTED", kind.upper()] == list(image.ImageType)
     assert code == image.DerivationCodeSequence[0].CodeValue
     sources = [item.ReferencedSOPInstanceUID for item in image.SourceImageSequence]
-    assert [header.SOPInstanceUID for header in headers] == sources
+    assert [header.SOPInstanceUID for header in headers[6:]] == sources  # the picture ends at the last two slices
     assert ("2.25.4001", "01", "NO") == (
         image.FrameOfReferenceUID,
         image.LossyImageCompression,
