@@ -57,7 +57,7 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class Found:
     """What lies below the paths given: instances by study, and the rest with reasons."""
 
     studies: Mapping[str, Mapping[str, Source]]
@@ -79,7 +79,7 @@ def process_paths(
     DICOM, or broken, are listed. Raises SettingsError before anything is read.
     """
     provenance = provenance_of(settings)
-    found = _found(paths, progress)
+    found = find_studies(paths, progress)
     studies = []
     for number, uid in enumerate(sorted(found.studies), start=1):
         folder = out / f"study_{number}"
@@ -265,7 +265,8 @@ def _aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _found(paths: Sequence[Path], progress: ShowProgress) -> _Found:
+def find_studies(paths: Sequence[Path], progress: ShowProgress) -> Found:
+    """Read the headers of all files below ``paths`` and sort them by study; raises nothing over a file's content."""
     studies: dict[str, dict[str, Source]] = defaultdict(dict)
     ignored: list[dict[str, str]] = []
     unreadable: list[dict[str, str]] = []
@@ -273,7 +274,7 @@ def _found(paths: Sequence[Path], progress: ShowProgress) -> _Found:
     for done, path in enumerate(files, start=1):
         _sort_in(path, studies, ignored, unreadable)
         progress("reading", done, len(files))
-    return _Found(studies=studies, ignored=ignored, unreadable=unreadable)
+    return Found(studies=studies, ignored=ignored, unreadable=unreadable)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
