@@ -1,18 +1,37 @@
 """What does an instance say about its pixels and their place?"""
 
+import json
 import math
+import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset as parse
+from pydicom.filereader import read_preamble
 
 from reconstruction.errors import NotDicom
+from reconstruction.part10 import (
+    DEFLATED_LE,
+    EXPLICIT_BE,
+    IMPLICIT_LE,
+    META_WITHOUT_PREAMBLE,
+    PIXEL_DATA,
+    Found,
+    Scan,
+    Unsure,
+)
 
 T = TypeVar("T")
 _BROKEN_ELEMENT = (
@@ -28,6 +47,15 @@ _BROKEN_ELEMENT = (
     struct.error,
 )
 """What pydicom raises where the bytes of one element cannot be converted to its type."""
+
+_UNDEFINED = 0xFFFFFFFF
+_META_MOST = 1 << 16
+_MOST_HEADER_BYTES = 64 << 20
+_MOST_PIXEL_BYTES = 1 << 30
+"""A deflated file may inflate to its announced pixels, up to a gigabyte, and 64 MB: a bomb makes a thousand times its
+size."""
+
+_PATHS_AT_ONCE = 16
 
 Vector3 = tuple[float, float, float]
 Vector6 = tuple[float, float, float, float, float, float]
@@ -148,21 +176,96 @@ class Header:
         )
 
 
+_FIELDS = tuple(each.name for each in fields(Header))
+_LAYOUT = zlib.crc32(repr([(each.name, str(each.type)) for each in fields(Header)]).encode(), 1)
+"""Changes with the fields of Header; the number after them is to be raised when one is read differently."""
+
+_STEADY = (
+    *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SeriesInstanceUID", "Modality", "SeriesNumber"),
+    *("SeriesDescription", "TemporalPositionIdentifier", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "SliceThickness", "GantryDetectorTilt"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ConvolutionKernel", "KVP", "ContrastBolusAgent"),
+    *("BodyPartExamined", "StudyDescription", "ProtocolName", "Manufacturer", "PatientAge", "StudyInstanceUID"),
+    *("PatientID", "LossyImageCompression"),
+)
+"""What ``Header.from_dataset`` reads and a series usually repeats, so that it is converted once."""
+
+_UID, _WHOLE, _TIME = (
+    re.compile(rb"[0-9.]{1,64}[ \0]*"),
+    re.compile(rb" *(?:[+-]?[0-9]{1,9})? *"),
+    re.compile(rb"[0-9.:]* *"),
+)
+_DECIMAL = rb" *[+-]?[0-9]{1,12}(?:\.[0-9]{0,12})?(?:[eE][+-]?[0-9]{1,2})? *"
+_POSITION = re.compile(rb"(?:%b\\%b\\%b)?" % (_DECIMAL, _DECIMAL, _DECIMAL))
+_EACH = (
+    ("SOPInstanceUID", b"UI", _UID),
+    ("InstanceNumber", b"IS", _WHOLE),
+    ("ImagePositionPatient", b"DS", _POSITION),
+    ("AcquisitionTime", b"TM", _TIME),
+    ("ContentTime", b"TM", _TIME),
+    ("AcquisitionNumber", b"IS", _WHOLE),
+)
+"""What differs from slice to slice, and how it is plainly written."""
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return tag
+
+
+_SCAN = Scan(steady=[_tag(keyword) for keyword in _STEADY], each=[_tag(keyword) for keyword, _, _ in _EACH])
+
+
+def read_header(path: Path) -> Header:
+    """Read the Header of a Part-10 file; raises NotDicom."""
+    try:
+        return _header_of(_SCAN.file(path))
+    except (Unsure, OSError):
+        return _header_by_pydicom(path)
+
+
+def read_headers(paths: Sequence[Path], *, threads: int = 2) -> list[Header | NotDicom]:
+    """Read many headers, in the order of ``paths``: for each its Header, or why it has none."""
+
+    def read(some: Sequence[Path]) -> list[Header | NotDicom]:
+        return [_header_or_refusal(path) for path in some]
+
+    with ThreadPoolExecutor(threads) as pool:
+        parts = pool.map(read, [paths[n : n + _PATHS_AT_ONCE] for n in range(0, len(paths), _PATHS_AT_ONCE)])
+        return [header for part in parts for header in part]
+
+
+def pack(header: Header) -> str:
+    """Write a Header as one line of text, for an index; numbers come back exactly, NaN as NaN."""
+    return json.dumps([_LAYOUT, *(getattr(header, name) for name in _FIELDS)], separators=(",", ":"))
+
+
+def unpack(text: str) -> Header | None:
+    """Read a Header that ``pack`` wrote; None where another version of this layout did: the file has to be read."""
+    try:
+        layout, *values = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    if layout != _LAYOUT or len(values) != len(_FIELDS):
+        return None
+    plain = [tuple(value) if type(value) is list else value for value in values]
+    named: dict[str, Any] = dict(zip(_FIELDS, plain, strict=True))
+    return Header(**named)
+
+
 def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
     """Read a Part-10 file (a missing preamble is forgiven), by default without its pixel data.
 
     Raises NotDicom where there is no data set that can be read, with the reason.
     """
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=_lacks_preamble(path))
-    except InvalidDicomError as error:
-        raise NotDicom("not a DICOM file", is_foreign=True) from error
-    except RecursionError as error:
-        raise NotDicom("its sequences are nested too deeply") from error
-    except (*_BROKEN_ELEMENT, EOFError, MemoryError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise NotDicom(f"the file cannot be opened: {error.strerror}") from error
-        raise NotDicom(f"damaged DICOM file: {type(error).__name__}") from error
+    with _refusals():
+        if (deflated := _read_deflated(path, pixels=pixels)) is not None:
+            dataset: Dataset = deflated
+        else:
+            dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=_lacks_preamble(path))
     if len(dataset) == 0:
         raise NotDicom("the file is cut off")
     if "SOPInstanceUID" not in dataset:
@@ -171,16 +274,159 @@ def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:
     return dataset
 
 
-def read_header(path: Path) -> Header:
-    """Read the Header of a Part-10 file; raises NotDicom."""
-    dataset = read_dataset(path)
-    return Header.from_dataset(dataset, transfer_syntax_of(dataset))
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Translate what pydicom raises over a file it cannot read."""
+    try:
+        yield
+    except InvalidDicomError as error:
+        raise NotDicom("not a DICOM file", is_foreign=True) from error
+    except RecursionError as error:
+        raise NotDicom("its sequences are nested too deeply") from error
+    except (*_BROKEN_ELEMENT, EOFError, MemoryError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise NotDicom(f"the file cannot be opened: {error.strerror}") from error
+        raise NotDicom(f"damaged DICOM file: {type(error).__name__}") from error
 
 
 def _lacks_preamble(path: Path) -> bool:
-    """Say whether a file starts with its File Meta Information, group 0002, at once (seen from old archives)."""
     with path.open("rb") as file:
-        return file.read(6) == b"\x02\x00\x00\x00UL"
+        return file.read(6) == META_WITHOUT_PREAMBLE
+
+
+def _read_deflated(path: Path, *, pixels: bool) -> Dataset | None:
+    """Read a deflated file (PS3.5 A.5) that inflates to no more than its image takes; None for any other file."""
+    with path.open("rb") as file:
+        if DEFLATED_LE.encode("ascii") not in file.read(_META_MOST):
+            return None
+        file.seek(0)
+        preamble = read_preamble(file, _lacks_preamble(path))
+        meta = FileMetaDataset(parse(file, False, True, stop_when=_is_beyond_meta))  # noqa: FBT003 - explicit, little
+        if meta.get("TransferSyntaxUID") != DEFLATED_LE:
+            return None
+        content = _inflated(file.read())
+    dataset = parse(BytesIO(content), False, True, stop_when=None if pixels else _is_pixels)  # noqa: FBT003
+    whole = FileDataset(path, dataset, preamble, meta, is_implicit_VR=False, is_little_endian=True)
+    whole.set_original_encoding(False, True, dataset._character_set)  # noqa: FBT003
+    return whole
+
+
+def _inflated(content: bytes) -> bytes:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = stream.decompress(content, _MOST_HEADER_BYTES)
+    if len(inflated) == _MOST_HEADER_BYTES:
+        most = _announced_bytes(inflated)
+        rest = stream.decompress(stream.unconsumed_tail, most + 1)
+        if len(rest) > most:
+            megabytes = (_MOST_HEADER_BYTES + most) >> 20
+            raise NotDicom(f"its deflated data set inflates to more than {megabytes} MB; its image needs less")
+        inflated += rest
+    if not stream.eof:
+        raise zlib.error
+    return inflated
+
+
+def _announced_bytes(start: bytes) -> int:
+    """Return how many bytes of pixels a data set announces, as far as we would ever read them."""
+    dataset = parse(BytesIO(start), False, True, stop_when=_is_pixels)  # noqa: FBT003 - explicit, little endian
+    header = Header.from_dataset(dataset, DEFLATED_LE)
+    pixels = max(header.rows, 0) * max(header.columns, 0) * max(header.number_of_frames, 0)
+    return min(pixels * max(header.bits_allocated // 8, 1), _MOST_PIXEL_BYTES)
+
+
+def _is_beyond_meta(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _is_pixels(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag in (PIXEL_DATA, 0x7FE00008, 0x7FE00009)
+
+
+def _header_or_refusal(path: Path) -> Header | NotDicom:
+    try:
+        return read_header(path)
+    except NotDicom as refused:
+        return refused
+
+
+def _header_by_pydicom(path: Path) -> Header:
+    dataset = read_dataset(path)
+    header = Header.from_dataset(dataset, transfer_syntax_of(dataset))
+    if header.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
+        return header
+    at, length = _pixels_of(path)
+    return replace(header, pixels_at=at, pixels_length=length)
+
+
+def _pixels_of(path: Path) -> tuple[int | None, int | None]:
+    """Return where pydicom finds the value of Pixel Data, and its length where it is stated."""
+    with _refusals(), path.open("rb") as file:
+        pydicom.dcmread(file, stop_before_pixels=True, force=_lacks_preamble(path))
+        at, head = file.tell(), file.read(12)
+    if len(head) < 12 or head[:4] != b"\xe0\x7f\x10\x00":
+        return None, None
+    is_explicit = head[4:6] in (b"OB", b"OW", b"UN")
+    (length,) = struct.unpack_from("<L", head, 8 if is_explicit else 4)
+    return at + (12 if is_explicit else 8), None if length == _UNDEFINED else length
+
+
+def _header_of(found: Found) -> Header:
+    """Make the Header of what a scan found; raises Unsure where pydicom might read it otherwise."""
+    is_implicit = found.transfer_syntax_uid == IMPLICIT_LE
+    changes = _plain_values(found.each, is_implicit=is_implicit)
+    if changes is None:
+        elements = b"".join(element for element in found.each if element is not None)
+        values = _values_by_pydicom(found.transfer_syntax_uid, found.steady + elements)
+        if not values["sop_instance_uid"]:
+            raise Unsure
+        return Header(**{**values, **_beside_the_data_set(found)})
+    steady = _steady_values(found.transfer_syntax_uid, found.steady)
+    return Header(**{**steady, **changes, **_beside_the_data_set(found)})
+
+
+def _plain_values(each: Sequence[bytes | None], *, is_implicit: bool) -> dict[str, Any] | None:
+    """Read the values that differ from slice to slice, as pydicom does; None where one is not plainly written."""
+    texts = []
+    for element, (_, vr, plain) in zip(each, _EACH, strict=True):
+        if element is None:
+            texts.append("")
+        elif (is_implicit or element[4:6] == vr) and plain.fullmatch(element, 8):
+            texts.append(element[8:].decode("ascii").strip(" \0"))
+        else:
+            return None
+    uid, number, position, acquired, content, acquisition = texts
+    if not uid:
+        return None
+    return {
+        "sop_instance_uid": uid,
+        "instance_number": int(number) if number else None,
+        "position_mm": tuple(map(float, position.split("\\"))) if position else None,
+        "acquisition_time": acquired or content or None,
+        "acquisition_number": int(acquisition) if acquisition else None,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _steady_values(transfer_syntax_uid: str, elements: bytes) -> Mapping[str, Any]:
+    return _values_by_pydicom(transfer_syntax_uid, elements)
+
+
+def _values_by_pydicom(transfer_syntax_uid: str, elements: bytes) -> dict[str, Any]:
+    """Read elements taken from a file as pydicom reads them in their places; raises Unsure where it cannot."""
+    try:
+        dataset = parse(BytesIO(elements), transfer_syntax_uid == IMPLICIT_LE, True)  # noqa: FBT003 - little endian
+    except _BROKEN_ELEMENT as error:
+        raise Unsure from error
+    header = Header.from_dataset(dataset, transfer_syntax_uid)
+    return {name: getattr(header, name) for name in _FIELDS}
+
+
+def _beside_the_data_set(found: Found) -> dict[str, Any]:
+    return {
+        "implementation_class_uid": found.implementation_class_uid,
+        "pixels_at": found.pixels_at,
+        "pixels_length": found.pixels_length,
+    }
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
@@ -191,7 +437,7 @@ def text_of(dataset: Dataset, keyword: str) -> str:
 def transfer_syntax_of(dataset: Dataset) -> str:
     """Return the transfer syntax a file declares, implicit little endian where it declares none (PS3.10 7.1)."""
     meta = getattr(dataset, "file_meta", None)
-    return str(meta.get("TransferSyntaxUID", "1.2.840.10008.1.2")) if meta is not None else "1.2.840.10008.1.2"
+    return str(meta.get("TransferSyntaxUID", IMPLICIT_LE)) if meta is not None else IMPLICIT_LE
 
 
 def _implementation_of(dataset: Dataset) -> str | None:
