@@ -15,6 +15,11 @@ from reconstruction.geometry import Geometry, Points
 from reconstruction.volume import Bits, Hu, Mask, Volume
 
 OUTSIDE_HU = -1024
+MOST_VOXELS = 2**30
+"""Of a grid held in memory whole: 3 GB with what marks the outside; twice a whole body of 2,000 slices."""
+
+COARSEST_DEFAULT_MM = 1.0
+MOST_A_SIDE = 2**16
 _TO_THE_EDGE = 0.5  # a pixel reaches half a pixel beyond its centre
 
 
@@ -43,11 +48,19 @@ def regularise(
     The output's axes are the slice normal and the acquired in-plane axes; its extent covers every acquired slice,
     the sheared corners are ``outside``. Values are linear along the stack's axis between the two neighbouring slices
     and linear in plane; nothing is extrapolated beyond the first and last slice. ``slice_positions_mm`` are distances
-    from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm.
-    ``padding`` (kji, True where the scanner measured nothing) is never interpolated. Raises NotAVolume.
+    from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm, or
+    between that and 1 mm what keeps the grid within MOST_VOXELS. ``padding`` (kji, True where the scanner measured
+    nothing) is never interpolated. Raises NotAVolume, also where the grid would be larger.
     """
-    straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing_mm)
-    hu, outside = straight.read_off(volume, padding, (0, 0, 0), straight.grid.shape)
+    spacing = spacing_mm
+    if spacing is None:
+        spacing = _fitting_spacing(volume.geometry, positions_mm(volume.geometry, slice_positions_mm))
+    straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing)
+    _refuse_too_large(straight.grid, spacing)
+    try:
+        hu, outside = straight.read_off(volume, padding, (0, 0, 0), straight.grid.shape)
+    except MemoryError as error:
+        raise NotAVolume(_too_large(straight.grid, spacing, "does not fit into memory")) from error
     outside.flags.writeable = False
     return Regularised(
         volume=Volume(hu=hu, geometry=straight.grid),
@@ -74,10 +87,12 @@ class Straightened:
         self, volume: Volume, padding: Bits | None, origin_kji: tuple[int, int, int], shape: tuple[int, int, int]
     ) -> tuple[Hu, Bits]:
         """Resample the box of the grid that starts at ``origin_kji``; return its values and what lies outside."""
+        if padding is not None and padding.shape != volume.hu.shape:
+            raise NotAVolume(f"padding of shape {padding.shape} for pixels of {volume.hu.shape}")
         (k, j, i), count = origin_kji, shape[0]
         hu = np.full(shape, OUTSIDE_HU, dtype=np.int16)
         outside = np.ones(shape, dtype=np.bool_)
-        blocked = np.zeros((1, 1, 1), dtype=np.bool_) if padding is None else padding
+        blocked = np.zeros((0, 0, 0), dtype=np.bool_) if padding is None else padding
         between = (self.between[0][k : k + count], self.between[1][k : k + count])
         in_plane = (self.starts[k : k + count] + np.array([j, i]) * self.steps, self.steps)
         in_threads(lambda span: _resample(volume.hu, blocked, between, in_plane, (hu, outside), span), count)
@@ -90,7 +105,8 @@ def straightened(
     """Lay a straight, even, isotropic grid over a stack; arguments and errors as for ``regularise``."""
     positions = positions_mm(geometry, slice_positions_mm)
     shear = _shear(geometry)
-    spacing = spacing_mm or _default_spacing(geometry, positions)
+    spacing = _default_spacing(geometry, positions) if spacing_mm is None else spacing_mm
+    _refuse_no_grid(geometry, spacing)
     grid, start = _straight_grid(geometry, positions, shear, spacing)
     along = start[0] + spacing * np.arange(grid.shape[0])
     pixel = np.array(geometry.spacing_mm[1:])
@@ -202,12 +218,48 @@ def _default_spacing(geometry: Geometry, positions: Points) -> float:
     return min(1.0, max(pixel, step / 3.0))
 
 
-def _straight_grid(geometry: Geometry, positions: Points, shear: Points, spacing: float) -> tuple[Geometry, Points]:
-    """The output's geometry, and where it starts in mm along (normal, rows, columns) from the first voxel's centre."""
+def _fitting_spacing(geometry: Geometry, positions: Points) -> float:
+    """Return the default spacing, or a coarser one of at most 1 mm where only that keeps the grid small enough."""
+    spacing = _default_spacing(geometry, positions)
+    low, high = _extent(geometry, positions, _shear(geometry))
+    volume_mm3 = float(np.prod(high - low + COARSEST_DEFAULT_MM))
+    return float(min(COARSEST_DEFAULT_MM, max(spacing, (volume_mm3 / MOST_VOXELS) ** (1 / 3))))
+
+
+def _refuse_no_grid(geometry: Geometry, spacing: float) -> None:
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise NotAVolume(f"a spacing of {spacing:g} mm is none")
+    rows, columns = geometry.affine[:3, 1], geometry.affine[:3, 2]
+    if abs(float(rows @ columns)) > 1e-3 * float(np.linalg.norm(rows) * np.linalg.norm(columns)):
+        raise NotAVolume("the rows and columns of the slices are not at right angles")
+
+
+def _refuse_too_large(grid: Geometry, spacing: float) -> None:
+    if (voxels := math.prod(grid.shape)) > MOST_VOXELS:
+        fitting = math.ceil(100 * spacing * (voxels / MOST_VOXELS) ** (1 / 3)) / 100
+        raise NotAVolume(_too_large(grid, spacing, f"is too large to be held; take {fitting:g} mm or more"))
+
+
+def _too_large(grid: Geometry, spacing: float, why: str) -> str:
+    k, j, i = grid.shape
+    return f"a straight grid of {k} x {j} x {i} voxels of {spacing:g} mm {why}"
+
+
+def _extent(geometry: Geometry, positions: Points, shear: Points) -> tuple[Points, Points]:
+    """Return the low and the high corner of all voxel centres, mm along (normal, rows, columns) from the first."""
     drifts = positions[[0, -1], None] * shear
     reach = (np.array(geometry.shape[1:]) - 1) * geometry.spacing_mm[1:]
     low = np.concatenate([positions[:1], drifts.min(axis=0)])
-    high = np.concatenate([positions[-1:], drifts.max(axis=0) + reach])
+    return low, np.concatenate([positions[-1:], drifts.max(axis=0) + reach])
+
+
+def _straight_grid(geometry: Geometry, positions: Points, shear: Points, spacing: float) -> tuple[Geometry, Points]:
+    """The output's geometry, and where it starts in mm along (normal, rows, columns) from the first voxel's centre."""
+    low, high = _extent(geometry, positions, shear)
+    if float((high - low).max()) / spacing >= MOST_A_SIDE:
+        raise NotAVolume(
+            f"a spacing of {spacing:g} mm is too fine for slices that reach over {(high - low).max():.0f} mm"
+        )
     count = np.floor((high - low) / spacing + 1e-6).astype(int) + 1
     start: Points = low + (high - low - (count - 1) * spacing) / 2.0
     in_plane = geometry.affine[:3, 1:3] / np.linalg.norm(geometry.affine[:3, 1:3], axis=0)
@@ -248,7 +300,7 @@ def _resample(
     starts, steps = in_plane
     hu, outside = result
     rows, columns = source.shape[1:]
-    padded = padding.size > 1
+    padded = padding.size > 0
     for k in range(span[0], span[1]):
         row = np.empty(columns, dtype=np.float32)
         bad = np.zeros(columns, dtype=np.bool_)
