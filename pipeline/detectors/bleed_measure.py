@@ -82,9 +82,8 @@ def _drawn(hu: Floats, allowed: Bits, core: Bits, image: Upright, *, level_hu: f
 def _summed(drawn: Bits, hu: Floats, box: Box, image: Upright, *, around_hu: float) -> Measured | None:
     if not drawn.any():
         return None
-    upright = np.zeros(image.turn.apply(np.empty(image.geometry.shape, dtype=np.bool_)).shape, dtype=np.bool_)
-    upright[box] = drawn
-    region = Mask.cropped_from(image.turn.undo(upright), image.geometry)
+    first, second, third = (int(side.start) for side in box)
+    region = image.turn.mask(drawn, (first, second, third), image.geometry)
     centre = image.geometry.to_mm(np.argwhere(region.bits).mean(axis=0) + region.origin_kji)
     return Measured(
         region=region,

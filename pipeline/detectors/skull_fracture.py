@@ -147,11 +147,16 @@ def _region(dent: Dent, vault: Vault, head: Head, volume: Volume) -> Mask | None
     row, column, radius = vault.cell_of(voxels * np.array(image.spacing_mm))
     away = radius - vault.radius_mm[row, column]
     chosen = voxels[dent.cells[row, column] & (away > FRAGMENT_MM[0]) & (away < FRAGMENT_MM[1])]
-    blocks = np.zeros(np.add(image.origin, image.hu.shape), dtype=np.bool_)
-    blocks[tuple((chosen + image.origin).T)] = True
-    turned = image.turn.apply(volume.hu)
-    bits = spread(blocks, image.factors, turned.shape) & (turned > BONE_HU)
-    return Mask.cropped_from(image.turn.undo(bits), volume.geometry) if bits.any() else None
+    if not len(chosen):
+        return None
+    low = chosen.min(axis=0)
+    blocks = np.zeros(chosen.max(axis=0) + 1 - low, dtype=np.bool_)
+    blocks[tuple((chosen - low).T)] = True
+    first, second, third = (low + image.origin) * image.factors
+    hu = image.turn.apply(volume.hu)[first:, second:, third:]
+    bits = spread(blocks, image.factors, tuple(np.multiply(blocks.shape, image.factors)))
+    bits &= hu[tuple(slice(0, n) for n in bits.shape)] > BONE_HU
+    return image.turn.mask(bits, (int(first), int(second), int(third)), volume.geometry) if bits.any() else None
 
 
 def _finding(dent: Dent, region: Mask, probability: float) -> Finding:

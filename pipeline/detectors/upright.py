@@ -1,5 +1,6 @@
 """How does a volume look with its axes turned to superior, posterior and left, at about one millimetre?"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -9,11 +10,14 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from reconstruction.geometry import Geometry
-from reconstruction.volume import Bits, Hu
+from reconstruction.volume import Bits, Hu, Mask
 
 Floats = npt.NDArray[np.float32]
 Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
+
+SLAB_VOXELS = 1 << 23
+"""So many voxels of a volume are averaged at a time: a whole body in floats would be twice as large as it came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,18 @@ class Turn:
         """View an upright array as kji."""
         return upright[self._steps()].transpose(tuple(int(n) for n in np.argsort(self.order)))
 
+    def mask(self, bits: Bits, origin: tuple[int, int, int], geometry: Geometry) -> Mask:
+        """Return the region of ``geometry`` whose upright voxels from ``origin`` on are ``bits``; at least one is."""
+        box = box_of(bits)
+        part = bits[box]
+        start = [0, 0, 0]
+        for axis, flip, first, side, count in zip(self.order, self.flips, origin, box, part.shape, strict=True):
+            low = first + side.start
+            start[axis] = geometry.shape[axis] - low - count if flip else low
+        return Mask(
+            bits=np.ascontiguousarray(self.undo(part)), origin_kji=(start[0], start[1], start[2]), geometry=geometry
+        )
+
     def spacing_mm(self, geometry: Geometry) -> Spacing:
         """Spacing along superior, posterior and left."""
         along = geometry.spacing_mm
@@ -54,7 +70,7 @@ _PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Upright:
-    """Hounsfield units averaged over blocks of voxels, axes superior, posterior, left; spacing at least ``at_least``.
+    """Hounsfield units averaged over blocks of voxels, axes superior, posterior, left; spacing about that asked for.
 
     ``factors`` says how many voxels of the turned grid make one of these along each axis, ``origin`` where its first
     voxel lies among all such blocks. ``slice_mm`` is how thick a slice truly is along superior: a grid finer than the
@@ -75,8 +91,57 @@ class Upright:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
 
-def stand_upright(hu: Hu, geometry: Geometry, *, thickness_mm: float | None = None, about_mm: float = 1.0) -> Upright:
-    """Turn a volume upright and average whole blocks of voxels to a spacing of about ``about_mm``.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Standing:
+    """A volume turned upright whose blocks of voxels are averaged where they are asked for; see ``Upright``."""
+
+    turned: Hu
+    spacing_mm: Spacing
+    factors: tuple[int, int, int]
+    turn: Turn
+    geometry: Geometry
+    slice_mm: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of whole blocks along each axis."""
+        first, second, third = _whole(self.turned, self.factors)
+        return first, second, third
+
+    @property
+    def hu(self) -> Floats:
+        """Average all blocks."""
+        return block_mean(self.turned, self.factors)
+
+    def part(self, box: Box) -> Upright:
+        """Average the blocks of ``box`` (whole numbers, within ``shape``)."""
+        first, second, third = (int(side.start) for side in box)
+        return Upright(
+            hu=block_mean(self.turned[finer(box, self.factors)], self.factors),
+            spacing_mm=self.spacing_mm,
+            factors=self.factors,
+            turn=self.turn,
+            geometry=self.geometry,
+            origin=(first, second, third),
+            slice_mm=self.slice_mm,
+        )
+
+    def slabs(self, multiple: int) -> Iterator[tuple[int, Floats]]:
+        """Yield all blocks from the feet up, some layers at a time, and which is the first.
+
+        All but the last have a multiple of ``multiple`` layers, and there is none with fewer.
+        """
+        layers, rows, columns = self.shape
+        voxels = multiple * int(np.prod(self.factors)) * rows * columns
+        each = multiple * max(1, SLAB_VOXELS // max(1, voxels))
+        starts = list(range(0, max(1, layers // multiple) * multiple, each))
+        for start, end in zip(starts, [*starts[1:], layers], strict=True):
+            box = (slice(start, end), slice(0, rows), slice(0, columns))
+            yield start, block_mean(self.turned[finer(box, self.factors)], self.factors)
+
+
+def stand_upright(hu: Hu, geometry: Geometry, *, thickness_mm: float | None = None, about_mm: float = 1.0) -> Standing:
+    """Turn a volume upright, to be averaged over whole blocks of voxels to a spacing of about ``about_mm``.
 
     ``thickness_mm`` is that of the slices as acquired, where it is known.
     """
@@ -85,16 +150,35 @@ def stand_upright(hu: Hu, geometry: Geometry, *, thickness_mm: float | None = No
     turned = turn.apply(hu)
     wanted = [max(1, round(about_mm / mm)) for mm in spacing]
     first, second, third = (min(f, n) for f, n in zip(wanted, turned.shape, strict=True))
-    factors = (first, second, third)
     coarse = (spacing[0] * first, spacing[1] * second, spacing[2] * third)
-    return Upright(
-        hu=block_mean(turned, factors),
+    return Standing(
+        turned=turned,
         spacing_mm=coarse,
-        factors=factors,
+        factors=(first, second, third),
         turn=turn,
         geometry=geometry,
         slice_mm=max(coarse[0], thickness_mm or 0.0),
     )
+
+
+def box_of(bits: Bits) -> Box:
+    """Return the smallest box that holds all of a region; there must be one."""
+    spans = [np.flatnonzero(bits.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    first, second, third = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return first, second, third
+
+
+def wider(box: Box, reach: tuple[int, int, int], shape: tuple[int, ...]) -> Box:
+    """Widen a box by so many voxels on all sides, within ``shape``."""
+    ends = zip(box, reach, shape, strict=True)
+    first, second, third = (slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in ends)
+    return first, second, third
+
+
+def finer(box: Box, factors: tuple[int, int, int]) -> Box:
+    """Return the voxels that the blocks of a box are made of."""
+    first, second, third = (slice(s.start * f, s.stop * f) for s, f in zip(box, factors, strict=True))
+    return first, second, third
 
 
 def block_mean(values: npt.NDArray[Any], factors: tuple[int, int, int]) -> Floats:
@@ -102,7 +186,8 @@ def block_mean(values: npt.NDArray[Any], factors: tuple[int, int, int]) -> Float
     total = np.zeros(_whole(values, factors), dtype=np.float32)
     for start in product(*(range(f) for f in factors)):
         total += _every(values, start, factors)
-    return total / np.float32(np.prod(factors))
+    total /= np.float32(np.prod(factors))
+    return total
 
 
 def block_any(bits: Bits, factors: tuple[int, int, int]) -> Bits:

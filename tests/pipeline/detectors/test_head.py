@@ -2,8 +2,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
-from pipeline.detectors.head import NO_HEAD, Head, find_head
+from pipeline.detectors.head import NO_HEAD, Head, deeper_than, find_head
 from pipeline.detectors.upright import stand_upright
 from pipeline.model import Acquisition, Declined
 from pipeline.testing import PLAIN_MM, plain_head, volume_of
@@ -37,6 +41,19 @@ def test_a_head_that_is_cut_off_is_noted(end: str, kept: slice) -> None:
     head = head_in(volume_of(plain_head().hu[kept].copy(), spacing_mm=PLAIN_MM))
     assert isinstance(head, Head)
     assert head.notes == (f"the head is cut off at the {end}",)
+
+
+@given(
+    arrays.arrays(np.bool_, arrays.array_shapes(min_dims=3, max_dims=3, max_side=9), fill=st.just(value=True)),
+    st.tuples(*[st.sampled_from([0.7, 1.0, 2.5])] * 3),
+    st.sampled_from([1.0, 2.0, 5.0]),
+)
+def test_what_lies_deep_in_a_region_is_what_a_distance_transform_says(
+    bits: np.ndarray, spacing_mm: tuple[float, float, float], depth_mm: float
+) -> None:
+    bits[0, 0, 0] = False
+    expected = ndimage.distance_transform_edt(bits, sampling=spacing_mm) > depth_mm
+    np.testing.assert_array_equal(expected, deeper_than(bits, depth_mm, spacing_mm))
 
 
 @pytest.mark.parametrize("content_hu", [0, -1000, 90])

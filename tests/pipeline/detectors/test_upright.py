@@ -50,6 +50,34 @@ def test_a_block_holds_a_bit_where_any_of_its_voxels_does() -> None:
     np.testing.assert_array_equal([[[True, True, False, False, False]]], spread(bits[:, :, 1:3], (1, 1, 2), (1, 1, 5)))
 
 
+@given(st.sampled_from(ORDERS), st.tuples(st.booleans(), st.booleans(), st.booleans()), st.integers(1, 4))
+def test_parts_and_slabs_of_a_volume_are_those_of_the_whole(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool], multiple: int
+) -> None:
+    volume = volume_of(np.random.default_rng(1).integers(-500, 500, (11, 9, 7)).astype(np.int16), spacing_mm=(1, 1, 1))
+    affine = volume.geometry.affine.copy()
+    affine[:3, :3] = affine[:3, :3][:, list(order)] * [-1 if flip else 1 for flip in flips]
+    standing = stand_upright(volume.hu, Geometry(affine=affine, shape=(11, 9, 7)), about_mm=2.0)
+    whole = standing.hu
+    np.testing.assert_array_equal(whole, np.concatenate([slab for _, slab in standing.slabs(multiple)]))
+    part = standing.part((slice(1, 3), slice(0, 2), slice(1, 3)))
+    np.testing.assert_array_equal(whole[1:3, 0:2, 1:3], part.hu)
+
+
+@given(st.sampled_from(ORDERS), st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_a_region_drawn_upright_lies_on_the_same_voxels(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> None:
+    turn = Turn(order=order, flips=flips)
+    kji = np.random.default_rng(2).random((5, 6, 7)) > 0.9
+    upright = turn.apply(kji)
+    drawn = np.ascontiguousarray(upright[1:, 1:, :-1])
+    expected = np.zeros_like(upright)
+    expected[1:, 1:, :-1] = drawn
+    region = turn.mask(drawn, (1, 1, 0), Geometry(affine=np.eye(4), shape=(5, 6, 7)))
+    np.testing.assert_array_equal(turn.undo(expected), region.full())
+
+
 def test_a_grid_finer_than_its_slices_keeps_the_thickness_of_the_slices() -> None:
     volume = volume_of(np.zeros((3, 3, 3), dtype=np.int16), spacing_mm=(1, 1, 1))
     assert stand_upright(volume.hu, volume.geometry, thickness_mm=5.0).slice_mm == 5.0
