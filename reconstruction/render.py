@@ -105,17 +105,25 @@ def lettered(
     rgb: Rgb, row_direction: Points, column_direction: Points, *, pixel_mm: float | None = None, caption: str = ""
 ) -> Rgb:
     """Write the patient's directions at the four edges, a scale bar where ``pixel_mm`` is known, and a caption."""
+    edges = (-row_direction, row_direction, -column_direction, column_direction)
+    return lettered_at_edges(rgb, edges, pixel_mm=pixel_mm, caption=caption)
+
+
+def lettered_at_edges(
+    rgb: Rgb, directions: tuple[Points, Points, Points, Points], *, pixel_mm: float | None = None, caption: str = ""
+) -> Rgb:
+    """Write, as ``lettered``, what lies to the left, to the right, above and below a picture that may be bent."""
     image = Image.fromarray(rgb)
     draw = ImageDraw.Draw(image)
     width, height = image.size
     size = max(14, min(width, height) // 22)
     edges = (
-        ((4, height // 2), "lm", -row_direction),
-        ((width - 4, height // 2), "rm", row_direction),
-        ((width // 2, 3), "ma", -column_direction),
-        ((width // 2, height - 4), "md", column_direction),
+        ((4, height // 2), "lm"),
+        ((width - 4, height // 2), "rm"),
+        ((width // 2, 3), "ma"),
+        ((width // 2, height - 4), "md"),
     )
-    for place, anchor, direction in edges:
+    for (place, anchor), direction in zip(edges, directions, strict=True):
         write(draw, place, letters(direction), size=size, colour=YELLOW, anchor=anchor)
     if pixel_mm:
         _scale_bar(draw, image.size, pixel_mm, size)
