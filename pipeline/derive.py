@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from pipeline.model import ExaminedStack, PictureOptions, Report
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
-from pipeline.process import Source, read_stack
+from pipeline.process import Source, read_stack, stack_again
 from reconstruction.errors import ReconstructionError, RenderingUnavailable
 from reconstruction.planes import Planes
 from reconstruction.project import standard
 from reconstruction.render_3d import reduced, render_bone
-from reconstruction.slices import Stack, stack_of
 from reconstruction.volume import Bits, Volume
 
 Rgb = npt.NDArray[np.uint8]
@@ -151,16 +150,10 @@ def _grid_and_keys(
     row: ExaminedStack, report: Report, sources: Mapping[str, Source]
 ) -> tuple[_Grid, tuple[KeyPicture, ...]]:
     """Return the grid to picture and the key pictures; the acquired volume is let go where it is another."""
-    read = read_stack(_stack(row, sources), {uid: sources[uid].path for uid in row.instances})
+    read = read_stack(stack_again(row, sources), {uid: sources[uid].path for uid in row.instances})
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
     outside = read.acquired.padding if read.regularised is None else read.regularised.outside
     return _Grid(volume=read.working, outside=outside), tuple(key_pictures(read.acquired.volume, findings))
-
-
-def _stack(row: ExaminedStack, sources: Mapping[str, Source]) -> Stack:
-    """Order a stack anew; what its slices share was settled when it was examined (some name a frame each)."""
-    frame = row.geometry.frame_of_reference_uid if row.geometry else None
-    return stack_of([replace(sources[uid].header, frame_of_reference_uid=frame) for uid in row.instances])
 
 
 def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:

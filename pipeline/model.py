@@ -147,7 +147,8 @@ class ExaminedStack:
     """One stack of a series: what it is, how it lies, and what each detector did with it.
 
     ``instances`` are the SOP Instance UIDs in slice order (for a volume, as k grows); where they are frames of
-    multi-frame instances ``frames`` holds, beside each, the frame's number (from 1), else it is empty.
+    multi-frame instances ``frames`` holds, beside each, the frame's number (from 1; 0 for an instance that is one
+    image), else it is empty.
     ``slice_positions_mm`` stands only where the stack is uneven. ``notes`` are remarks for people (clipped values,
     padding, duplicates).
     """

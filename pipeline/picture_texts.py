@@ -154,7 +154,15 @@ SENTENCES: Mapping[str, str] = {
     "the rescale slope or intercept is no usable number": (
         "la pendiente o la intersección de reescalado no es un número utilizable"
     ),
-    "Enhanced (multi-frame) CT is not read yet": "la TC multifotograma (Enhanced) aún no se lee",
+    "{count} frames announced, but a CT instance holds {least} to {most}": (
+        "se anuncian {count} fotogramas, pero una instancia de TC contiene de {least} a {most}"
+    ),
+    "functional groups describe {count} of {all} frames": (
+        "los grupos funcionales describen {count} de {all} fotogramas"
+    ),
+    "the functional groups of a frame are damaged": "los grupos funcionales de un fotograma están dañados",
+    "frames distorted in space (a curved reformat)": "fotogramas distorsionados en el espacio (un reformateo curvo)",
+    "its frames do not fit into memory": "sus fotogramas no caben en la memoria",
     # what forms no volume
     "{count} slice(s): fewer than {least} are no volume": "{count} corte(s): menos de {least} no forman un volumen",
     "only {count} slice positions: fewer than {least} are no volume": (

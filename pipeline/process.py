@@ -26,10 +26,11 @@ from pipeline.model import (
 )
 from pipeline.ports import Detector
 from pipeline.rules import NO_VOLUME, merged, priority_of, status_of, with_coverage
-from pipeline.select import Selected, ct_instances, digest_of, select_series
+from pipeline.select import Selected, ct_instances, digest_of, role_of, select_series
 from reconstruction.assemble import Assembled, assemble, pixel_reader
-from reconstruction.errors import ReconstructionError
+from reconstruction.errors import NotAVolume, NotDicom, ReconstructionError
 from reconstruction.headers import Header
+from reconstruction.multiframe import Frames, is_multi_frame, read_frames, together
 from reconstruction.resample import (
     Regularised,
     positions_mm,
@@ -39,16 +40,18 @@ from reconstruction.resample import (
     slice_points_mm,
     to_acquired,
 )
-from reconstruction.slices import Stack
+from reconstruction.slices import Refused, Stack, stack_of
 from reconstruction.volume import Mask, Volume
 
 STRAIGHT_WITHIN_DEG = 0.1
 """A stack whose axis leaves the slice normal by more than this is tilted."""
 
+_NOT_CT_IMAGES = (Role.DOCUMENT, Role.NOT_CT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One instance of a series: its header and the Part-10 file it stands in."""
+    """One instance of a series, of one image or of many frames: its header and the Part-10 file it stands in."""
 
     header: Header
     path: Path
@@ -85,13 +88,15 @@ def process_series(
     timings = {"assemble": 0.0, "detect": 0.0}
     examined: list[ExaminedStack] = []
     findings: list[Finding] = []
-    for selected in select_series([s.header for s in sources]):
-        row, found = _examine(selected, {s.header.sop_instance_uid: s.path for s in sources}, detectors, timings, clock)
+    frames = _frames(sources)
+    paths = {s.header.sop_instance_uid: s.path for s in sources}
+    for selected in select_series(frames.headers, frames.refused):
+        row, found = _examine(selected, paths, detectors, timings, clock)
         examined.append(row)
         findings.extend(found)
     return SeriesResult(
         series_instance_uid=sources[0].header.series_instance_uid,
-        digest=digest_of(s.header.sop_instance_uid for s in sources),
+        digest=digest_of(paths),
         examined=tuple(examined),
         findings=tuple(findings),
         timings_s=timings,
@@ -107,6 +112,20 @@ def read_stack(stack: Stack, paths: Mapping[str, Path]) -> ReadStack:
     positions = None if stack.even else stack.slice_positions_mm
     regularised = regularise(acquired.volume, slice_positions_mm=positions, padding=acquired.padding)
     return ReadStack(acquired=acquired, working=regularised.volume, regularised=regularised)
+
+
+def stack_again(row: ExaminedStack, sources: Mapping[str, Source]) -> Stack:
+    """Order a stack of a Report anew, from its instances by SOP Instance UID; raises ReconstructionError.
+
+    What its slices share was settled when it was examined, such as a frame of reference that each names for itself.
+    """
+    shared = row.geometry.frame_of_reference_uid if row.geometry else None
+    frames = _frames([sources[uid] for uid in dict.fromkeys(row.instances) if uid in sources])
+    headers = {(header.sop_instance_uid, header.frame or 0): header for header in frames.headers}
+    names = tuple(zip(row.instances, row.frames or (0,) * len(row.instances), strict=True))
+    if not headers.keys() >= set(names):
+        raise NotAVolume(next((part.reason for part in frames.refused), "a slice cannot be found again"))
+    return stack_of([replace(headers[name], frame_of_reference_uid=shared) for name in names])
 
 
 def assemble_report(
@@ -127,6 +146,32 @@ def assemble_report(
         provenance=provenance,
         notes=tuple(notes),
     )
+
+
+def _frames(sources: Sequence[Source]) -> Frames:
+    """Tell the frames of multi-frame instances apart; an instance where that fails is refused alone."""
+    headers: list[Header] = []
+    frames: list[Header] = []
+    refused: list[Refused] = []
+    for source in sources:
+        if not is_multi_frame(source.header) or role_of(source.header)[0] in _NOT_CT_IMAGES:
+            headers.append(source.header)
+            continue
+        found = _frames_of_one(source)
+        frames.extend(found.headers)
+        refused.extend(found.refused)
+    refused.sort(key=lambda part: (part.headers[0].sop_instance_uid, part.reason))
+    return Frames(headers=(*headers, *together(frames)), refused=tuple(refused))
+
+
+def _frames_of_one(source: Source) -> Frames:
+    try:
+        return read_frames(source.path, source.header)
+    except NotDicom as error:
+        reason = error.reason
+    except MemoryError:
+        reason = "its frames do not fit into memory"
+    return Frames(refused=(Refused(headers=(source.header,), reason=reason),))
 
 
 def _series_order(row: ExaminedStack) -> tuple[int, str, int]:

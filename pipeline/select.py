@@ -7,11 +7,11 @@ from statistics import median
 
 from pipeline.model import Acquisition, ExaminedStack, Role
 from reconstruction.headers import Header
+from reconstruction.multiframe import MULTI_FRAME_CT, is_multi_frame
 from reconstruction.slices import Refused, Stack, stacks_of
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-_MULTI_FRAME_CT = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})
-_CT_CLASSES = _MULTI_FRAME_CT | {_CT_IMAGE}
+_CT_CLASSES = MULTI_FRAME_CT | {_CT_IMAGE}
 _DOCUMENT_MODALITIES = frozenset({"SR", "DOC", "PR", "KO", "PLAN"})
 _REFORMATS = frozenset({"MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "VOLREN", "VRT", "3D", "CPR"})
 _ROLES = tuple(Role)
@@ -40,20 +40,33 @@ def belongs_to_ct(modality: str, sop_class_uid: str) -> bool:
 
 
 def ct_instances(headers: Iterable[Header]) -> tuple[str, ...]:
-    """Name the instances that count for a study's digest."""
-    return tuple(h.sop_instance_uid for h in headers if belongs_to_ct(h.modality, h.sop_class_uid))
+    """Name the instances that count for a study's digest, each once."""
+    return tuple(dict.fromkeys(h.sop_instance_uid for h in headers if belongs_to_ct(h.modality, h.sop_class_uid)))
 
 
-def select_series(headers: Sequence[Header]) -> tuple[Selected, ...]:
-    """Sort one series into stacks, numbered from 1; volumes carry their Stack, everything else its reason."""
+def select_series(headers: Sequence[Header], refused: Sequence[Refused] = ()) -> tuple[Selected, ...]:
+    """Sort one series into stacks, numbered from 1; volumes carry their Stack, everything else its reason.
+
+    Of multi-frame instances ``headers`` holds their frames; ``refused`` are frames and instances that could not be
+    told apart, which are volumes that nobody read.
+    """
     by_role: dict[tuple[Role, str | None], list[Header]] = {}
     for header in headers:
         by_role.setdefault(role_of(header), []).append(header)
-    selected: list[Selected] = []
+    slices, whole = _parted(by_role.pop((Role.VOLUME, None), []))
+    selected = [_selected(part) for part in (*stacks_of(slices), *refused, *whole)]
     for role, reason in sorted(by_role, key=lambda key: (_ROLES.index(key[0]), key[1] or "")):
-        members = by_role[role, reason]
-        selected.extend(_volumes(members) if role is Role.VOLUME else [_left_out(members, role, reason or "")])
+        selected.append(_left_out(by_role[role, reason], role, reason or ""))
     return tuple(replace(s, row=replace(s.row, stack=n)) for n, s in enumerate(selected, 1))
+
+
+def _parted(headers: Sequence[Header]) -> tuple[list[Header], list[Refused]]:
+    """Keep a multi-frame instance that was handed over whole from being taken for one slice."""
+    whole = tuple(header for header in headers if is_multi_frame(header))
+    slices = [header for header in headers if not is_multi_frame(header)]
+    return slices, [Refused(headers=whole, reason="multi-frame instances whose frames were not told apart")][
+        : len(whole)
+    ]
 
 
 def role_of(header: Header) -> tuple[Role, str | None]:
@@ -100,15 +113,6 @@ def acquisition_of(headers: Sequence[Header], stack: Stack | None = None) -> Acq
     )
 
 
-def _volumes(headers: Sequence[Header]) -> list[Selected]:
-    multi_frame = [h for h in headers if h.sop_class_uid in _MULTI_FRAME_CT or h.number_of_frames > 1]
-    single = [h for h in headers if h not in multi_frame]
-    selected = [_selected(part) for part in stacks_of(single)] if single else []
-    if multi_frame:
-        selected.append(_left_out(multi_frame, Role.VOLUME, "Enhanced (multi-frame) CT is not read yet"))
-    return selected
-
-
 def _selected(part: Stack | Refused) -> Selected:
     if isinstance(part, Stack):
         return Selected(row=_stack_row(part), stack=part)
@@ -128,7 +132,7 @@ def _stack_row(stack: Stack) -> ExaminedStack:
 
 
 def _left_out(headers: Sequence[Header], role: Role, reason: str) -> Selected:
-    ordered = sorted(headers, key=lambda h: (h.instance_number or 0, h.sop_instance_uid))
+    ordered = sorted(headers, key=lambda h: (h.instance_number or 0, h.sop_instance_uid, h.frame or 0))
     return Selected(row=_row(ordered, role, reason), stack=None)
 
 
@@ -141,6 +145,7 @@ def _row(headers: Sequence[Header], role: Role, reason: str | None) -> ExaminedS
         stack=1,
         role=role,
         instances=tuple(h.sop_instance_uid for h in headers),
+        frames=tuple(h.frame or 0 for h in headers) if any(h.frame for h in headers) else (),
         reason=reason,
         acquisition=acquisition_of(headers),
     )

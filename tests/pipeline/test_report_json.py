@@ -40,7 +40,7 @@ SERIES = {
     "regularised",
     "working_grid",
 }
-SERIES_TOO = {"series_number", "series_description", "notes"}
+SERIES_TOO = {"series_number", "series_description", "notes", "frames"}
 DETECTOR = {"name", "version", "status", "reason"}
 GEOMETRY = {"shape_kji", "affine_kji_to_lps_mm", "tilt_deg", "spacing_mm", "gaps_mm"}
 WORKING_GRID = {"shape_kji", "affine_kji_to_lps_mm", "max_distance_to_slice_mm"}

@@ -89,7 +89,7 @@ def test_volumes_come_first_and_every_other_row_has_its_reason() -> None:
     assert [
         (1, "volume", 5, None),
         (2, "volume", 1, "a slice has no Image Position (Patient)"),
-        (3, "volume", 1, "Enhanced (multi-frame) CT is not read yet"),
+        (3, "volume", 1, "multi-frame instances whose frames were not told apart"),
         (4, "localizer", 1, "a localizer (scout), not a cross-section"),
         (5, "document", 1, "a document (SR), not an image of the patient"),
         (6, "document", 1, "a page or screen capture, not a CT image"),
