@@ -1,23 +1,28 @@
 """A stack and its pixels -> a Volume in Hounsfield units."""
 
-from collections.abc import Callable
+import math
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataset import Dataset
 
-from reconstruction.decode import Stored, refuse_impossible, stored_values
+from reconstruction.decode import NATIVE, Stored, as_stored, decompress, refuse_impossible, stored_values
 from reconstruction.errors import NotAVolume, NotDicom, UnreadablePixels
+from reconstruction.frames import Elsewhere, Places, find_frames, read_frame, read_native
 from reconstruction.headers import Header, read_dataset
+from reconstruction.hounsfield import AIR_HU as AIR_HU
+from reconstruction.hounsfield import adds_whole_number, rescale_in_place
 from reconstruction.slices import Stack
-from reconstruction.volume import Bits, Volume
-
-AIR_HU = -1024
-"""What stands in padded pixels, which hold no measurement; ``Assembled.padding`` says where they are."""
+from reconstruction.volume import Bits, Hu, Volume
 
 PixelReader = Callable[[Header], Stored]
+
+_SLICES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,17 +39,81 @@ class Assembled:
     notes: tuple[str, ...]
 
 
-def pixel_reader(paths: dict[str, Path]) -> PixelReader:
-    """Return a reader of stored values from Part-10 files, by SOP Instance UID."""
+class FileReader:
+    """Reads pixels from Part-10 files by SOP Instance UID: straight from where a Header says, else through pydicom."""
 
-    def read(header: Header) -> Stored:
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self._frames: dict[Path, tuple[Places, ...]] = {}
+        self._parsed: tuple[Path, Dataset] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, header: Header) -> Stored:
+        """Return stored values, int32 of shape (rows, columns); raises UnreadablePixels."""
+        refuse_impossible(header)
+        raw = np.empty((header.rows, header.columns), dtype=np.int16)
+        return as_stored(raw, header) if self.read_raw(header, raw) else self._by_pydicom(header)
+
+    def read_raw(self, header: Header, out: Hu) -> bool:
+        """Fill ``out`` with the raw bits of an image of 8 or 16 bits allocated; say whether that could be done so.
+
+        Raises UnreadablePixels where a compressed frame does not hold the image.
+        """
+        if header.bits_allocated not in (8, 16):
+            return False
+        path = self._path(header)
         try:
-            dataset = read_dataset(paths[header.sop_instance_uid], pixels=True)
+            if header.transfer_syntax_uid in NATIVE:
+                _read_native_raw(path, header, out)
+                return True
+            image = decompress(read_frame(path, header, self._frames_of(path, header)), header)
+        except (Elsewhere, OSError):
+            return False
+        if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
+            return False
+        np.copyto(out, image, casting="unsafe")
+        return True
+
+    def _path(self, header: Header) -> Path:
+        return self._paths[header.sop_instance_uid]
+
+    def _frames_of(self, path: Path, header: Header) -> tuple[Places, ...]:
+        if header.number_of_frames == 1:
+            return find_frames(path, header)
+        with self._lock:
+            if path not in self._frames:
+                self._frames[path] = find_frames(path, header)
+            return self._frames[path]
+
+    def _by_pydicom(self, header: Header) -> Stored:
+        return stored_values(self._dataset(header), header)
+
+    def _dataset(self, header: Header) -> Dataset:
+        """Parse a file; one of many frames is kept until the next, so that it is not parsed for each."""
+        path = self._path(header)
+        try:
+            if header.number_of_frames == 1:
+                return read_dataset(path, pixels=True)
+            with self._lock:
+                if self._parsed is None or self._parsed[0] != path:
+                    self._parsed = path, read_dataset(path, pixels=True)
+                return self._parsed[1]
         except NotDicom as error:
             raise UnreadablePixels(error.reason) from error
-        return stored_values(dataset, header)
 
-    return read
+
+def pixel_reader(paths: Mapping[str, Path]) -> PixelReader:
+    """Return a reader of stored values from Part-10 files, by SOP Instance UID."""
+    return FileReader(paths)
+
+
+def _read_native_raw(path: Path, header: Header, out: Hu) -> None:
+    if header.bits_allocated == 16:
+        read_native(path, header, out.reshape(-1).view(np.uint8).data)
+        return
+    narrow = np.empty(out.shape, dtype=np.uint8)
+    read_native(path, header, narrow.reshape(-1).data)
+    np.copyto(out, narrow)
 
 
 def refuse_non_hounsfield(header: Header) -> None:
@@ -54,7 +123,7 @@ def refuse_non_hounsfield(header: Header) -> None:
     slope, intercept = header.rescale_slope, header.rescale_intercept
     if slope is None or intercept is None:
         raise NotAVolume("not Hounsfield units (no rescale slope and intercept)")
-    if not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
         raise NotAVolume("the rescale slope or intercept is no usable number")
 
 
@@ -69,16 +138,14 @@ def assemble(stack: Stack, read: PixelReader, *, threads: int = 2) -> Assembled:
         refuse_impossible(header)
     hu, padding = _room(stack)
 
-    def place(k: int) -> int:
-        try:
-            return _place_slice(stack.headers[k], read, hu[k], None if padding is None else padding[k])
-        except UnreadablePixels as error:
-            number = stack.headers[k].instance_number
-            raise UnreadablePixels(f"slice {k + 1 if number is None else number}: {error.reason}") from error
+    def place(slices: range) -> list[tuple[int, bool]]:
+        return [_place_named(stack, k, read, (hu[k], None if padding is None else padding[k])) for k in slices]
 
+    spans = [range(k, min(k + _SLICES_AT_ONCE, len(hu))) for k in range(0, len(hu), _SLICES_AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
-        clipped = sum(pool.map(place, range(len(stack.headers))))
-    if padding is not None and not padding.any():
+        placed = [each for some in pool.map(place, spans) for each in some]
+    clipped = sum(count for count, _ in placed)
+    if not any(is_padded for _, is_padded in placed):
         padding = None
     volume = Volume(hu=hu, geometry=stack.geometry)
     return Assembled(volume=volume, padding=padding, clipped_voxels=clipped, notes=_notes(stack, clipped, padding))
@@ -92,24 +159,35 @@ def _room(stack: Stack) -> tuple[npt.NDArray[np.int16], Bits | None]:
         raise NotAVolume(f"{shape[0]} slices of {shape[1]}x{shape[2]} pixels do not fit into memory") from error
 
 
-def _place_slice(header: Header, read: PixelReader, out: npt.NDArray[np.int16], padding: Bits | None) -> int:
-    """Fill one slice; return how many of its measured values lie outside int16."""
-    stored = read(header)
-    values = _rescaled(stored, header)
+def _place_named(stack: Stack, k: int, read: PixelReader, room: tuple[Hu, Bits | None]) -> tuple[int, bool]:
+    header, (out, padding) = stack.headers[k], room
+    try:
+        if isinstance(read, FileReader) and read.read_raw(header, out):
+            return rescale_in_place(out, header, padding)
+        return _place_stored(read(header), header, out, padding)
+    except UnreadablePixels as error:
+        name = k + 1 if header.instance_number is None else header.instance_number
+        raise UnreadablePixels(f"slice {name}: {error.reason}") from error
+
+
+def _place_stored(stored: Stored, header: Header, out: Hu, padding: Bits | None) -> tuple[int, bool]:
+    """Fill one slice; return how many of its measured values lie outside int16, and whether any is padded."""
+    values, is_padded = _rescaled(stored, header), False
     if padding is not None and header.pixel_padding is not None:
         low, high = header.pixel_padding
         np.logical_and(stored >= low, stored <= high, out=padding)
         values[padding] = AIR_HU
+        is_padded = bool(padding.any())
     info = np.iinfo(np.int16)
     np.clip(values, info.min, info.max, out=out, casting="unsafe")
     if info.min <= float(values.min()) and float(values.max()) <= info.max:
-        return 0
-    return int(np.count_nonzero(values != out))
+        return 0, is_padded
+    return int(np.count_nonzero(values != out)), is_padded
 
 
 def _rescaled(stored: Stored, header: Header) -> npt.NDArray[np.int32] | npt.NDArray[np.float64]:
     slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
-    if slope == 1.0 and intercept.is_integer() and abs(intercept) <= 1 << 15 and header.bits_stored <= 16:
+    if adds_whole_number(header):
         return stored + np.int32(intercept)
     return np.asarray(np.rint(stored * slope + intercept))
 

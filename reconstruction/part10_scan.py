@@ -28,6 +28,7 @@ _DEEPEST = 16
 _UNDEFINED = 0xFFFFFFFF
 _TRANSFER_SYNTAX, _IMPLEMENTATION = 0x00020010, 0x00020012
 _CHARACTER_SET = 0x00080005
+_EXTENDED_OFFSETS = 0x7FE00001
 _FLOAT_PIXELS, _DOUBLE_PIXELS = 0x7FE00008, 0x7FE00009
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
@@ -74,7 +75,7 @@ def scan(content: Bytes, whole: int, wanted: Table, place: Table, found: tuple[B
         element = _head(content, at, implicit)
         tag = element[0]
         if element[3] < 0 or tag in (PIXEL_DATA, _FLOAT_PIXELS, _DOUBLE_PIXELS):
-            return _pixels(element, places[-2])
+            return _pixels(element, places[-2]) if last < _EXTENDED_OFFSETS else 0
         after = _after(content, element, implicit, character_set)
         if after < 0 or tag <= last or tag >= _ITEM:
             return min(after, UNSURE) if tag > last else UNSURE
