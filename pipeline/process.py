@@ -88,9 +88,8 @@ def process_series(
     timings = {"assemble": 0.0, "detect": 0.0}
     examined: list[ExaminedStack] = []
     findings: list[Finding] = []
-    frames = _frames(sources)
     paths = {s.header.sop_instance_uid: s.path for s in sources}
-    for selected in select_series(frames.headers, frames.refused):
+    for selected in stacks_in(sources):
         row, found = _examine(selected, paths, detectors, timings, clock)
         examined.append(row)
         findings.extend(found)
@@ -102,6 +101,12 @@ def process_series(
         timings_s=timings,
         ct_instances=ct_instances(s.header for s in sources),
     )
+
+
+def stacks_in(sources: Sequence[Source]) -> tuple[Selected, ...]:
+    """Sort the instances of one series into stacks, frames of multi-frame instances told apart; no pixel is read."""
+    frames = _frames(sources)
+    return select_series(frames.headers, frames.refused)
 
 
 def read_stack(stack: Stack, paths: Mapping[str, Path]) -> ReadStack:
