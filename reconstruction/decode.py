@@ -68,6 +68,14 @@ def stored_values(dataset: Dataset, header: Header) -> Stored:
     return as_stored(decompress(_frame(dataset, data, header), header), header)
 
 
+def codec_of(transfer_syntax_uid: str) -> Codec:
+    """Return what decodes one codestream of a compressed transfer syntax; raises UnreadablePixels for any other."""
+    try:
+        return _CODECS[transfer_syntax_uid]
+    except KeyError:
+        raise UnreadablePixels(f"transfer syntax {transfer_syntax_uid} is not supported") from None
+
+
 def refuse_impossible(header: Header) -> None:
     """Raise UnreadablePixels where a header announces no image that we could read, before memory is asked for."""
     if not header.has_pixels:
@@ -138,7 +146,7 @@ def _frame(dataset: Dataset, data: bytes, header: Header) -> bytes:
 
 def _decode_stream(frame: bytes, header: Header) -> npt.NDArray[Any]:
     """Decode a codestream that is whole and announces our image: some codecs invent what is cut off."""
-    decode = _codec(header)
+    decode = codec_of(header.transfer_syntax_uid)
     announced = _announced_size(frame)
     if announced != (header.rows, header.columns, 1):
         expected = (header.rows, header.columns, 1)
@@ -164,13 +172,6 @@ def _announced_size(frame: bytes) -> tuple[int, int, int] | None:
             return rows, columns, samples
         at += 1 if marker == 0xFF else 2 + length
     return None
-
-
-def _codec(header: Header) -> Codec:
-    try:
-        return _CODECS[header.transfer_syntax_uid]
-    except KeyError:
-        raise UnreadablePixels(f"transfer syntax {header.transfer_syntax_uid} is not supported") from None
 
 
 def _decode_rle(frame: bytes, header: Header) -> npt.NDArray[Any]:
