@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
-from pacs_bridge.results.part10 import coded, reference
+from pacs_bridge.results.frames import referable_slices, references_to
+from pacs_bridge.results.part10 import coded
 from pacs_bridge.results.sources import SourceHeaders
 from pipeline.model import Report
 
@@ -12,12 +13,14 @@ from pipeline.model import Report
 def image_library(sources: SourceHeaders, report: Report) -> list[Dataset]:
     """Name the images that a detector read, one group for each stack: "not detected" holds for these and no others.
 
+    Frames of one multi-frame instance are one item with their numbers.
     Plain data sets: highdicom copies and checks every content item several times over, which hundreds of images make
     slow. Empty where nothing was read.
     """
-    stacks = [stack.instances for stack in report.examined if stack.analysed and stack.instances]
+    stacks = [stack for stack in report.examined if stack.analysed and stack.instances]
     groups = [
-        _container("126200", "Image Library Group", [_image(h) for h in sources.referable(each)]) for each in stacks
+        _container("126200", "Image Library Group", [_image(each) for each in references_to(slices)])
+        for slices in (referable_slices(sources, stack) for stack in stacks)
     ]
     return [_container("111028", "Image Library", groups)] if groups else []
 
@@ -32,10 +35,10 @@ def _container(value: str, meaning: str, items: Sequence[Dataset]) -> Dataset:
     return container
 
 
-def _image(header: Dataset) -> Dataset:
+def _image(reference: Dataset) -> Dataset:
     image = Dataset()
     image.RelationshipType = "CONTAINS"
     image.ValueType = "IMAGE"
     image.ConceptNameCodeSequence = [coded("260753009", "SCT", "Source")]
-    image.ReferencedSOPSequence = [reference(header)]
+    image.ReferencedSOPSequence = [reference]
     return image

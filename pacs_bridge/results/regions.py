@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from pacs_bridge.results.context import Context
+from pacs_bridge.results.frames import SliceHeaders, frame_number
 from pacs_bridge.results.identifiers import tracking_uid
 from pacs_bridge.results.sources import can_be_referred_to
 from pacs_bridge.results.tolerant import value_of
@@ -20,7 +21,8 @@ class Placed:
     """A finding with its names and places.
 
     ``slices`` are the headers of its stack in slice order, read when asked for, and ``names`` their UIDs alone; empty
-    where the Report does not say which stack or a slice lacks a name by which to refer to it.
+    where the Report does not say which stack or a slice lacks a name by which to refer to it. A slice that is a frame
+    of a multi-frame instance has the frame's plane and the instance's name.
     ``segmentation`` (index of the SEG object, from 1) and ``segment`` are None where the region does not lie on
     these slices. ``key_slice`` indexes ``slices``.
     """
@@ -34,6 +36,10 @@ class Placed:
     key_slice: int | None
     segmentation: int | None = None
     segment: int | None = None
+
+    def named(self, k: int) -> tuple[Dataset, int | None]:
+        """Return the name of slice ``k`` and which frame of that instance it is."""
+        return self.names[k], frame_number(self.stack, k) if self.stack else None
 
 
 def place(context: Context, report: Report) -> tuple[Placed, ...]:
@@ -72,10 +78,12 @@ def _stack_of(finding: Finding, report: Report) -> ExaminedStack | None:
 
 
 def _slices(context: Context, stack: ExaminedStack | None) -> tuple[Sequence[Dataset], Sequence[Dataset]]:
-    names = context.sources.names(stack.instances) if stack else []
-    if stack is None or not all(can_be_referred_to(name) for name in names):
+    instances = tuple(dict.fromkeys(stack.instances)) if stack else ()
+    names = dict(zip(instances, context.sources.names(instances), strict=True))
+    if stack is None or not all(can_be_referred_to(name) for name in names.values()):
         return [], []
-    return context.sources.of(stack.instances), names
+    slices = SliceHeaders(stack, context.sources.of(stack.instances))
+    return slices, [names[uid] for uid in stack.instances]
 
 
 def _tracking_uid(report: Report, finding: Finding, index: int) -> str:

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.results import codes
 from pacs_bridge.results.context import Context
+from pacs_bridge.results.frames import by_instance, reference_to, references_to
 from pacs_bridge.results.identifiers import MANUFACTURER, frame_of_reference_uid
 from pacs_bridge.results.part10 import (
     SERIES_NUMBERS,
@@ -22,7 +23,7 @@ from pacs_bridge.results.part10 import (
 from pacs_bridge.results.regions import Placed, on_slice, slice_indices
 from pacs_bridge.results.sources import copy_lossy_history
 from pacs_bridge.results.texts import say
-from pipeline.model import Report, ResultObject
+from pipeline.model import ExaminedStack, Report, ResultObject
 
 
 def segmentation_numbers(findings: Sequence[Placed]) -> list[int]:
@@ -43,7 +44,7 @@ def build_segmentation(context: Context, report: Report, findings: Sequence[Plac
     used = sorted({k for placed in findings for k in slice_indices(placed.finding)})
     sources = [slices[k] for k in used]
     segmentation: Dataset = hd.seg.Segmentation(
-        source_images=[stand_in_image(header, frame_of_reference_uid(stack)) for header in sources],
+        source_images=[_stand_in(header, n, stack) for n, header in enumerate(sources)],
         pixel_array=_pixels(findings, used),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(placed, report) for placed in findings],
@@ -60,7 +61,7 @@ def build_segmentation(context: Context, report: Report, findings: Sequence[Plac
         content_creator_name=None,
         series_description=say("series.seg", context.language),
     )
-    _name_sources(segmentation, sources)
+    _name_sources(segmentation, [findings[0].named(k) for k in used])
     _fix_dimension_uid(segmentation, uid_of(report, "dimensions", number))
     copy_lossy_history(sources, segmentation)
     dress(segmentation, context, report)
@@ -108,19 +109,33 @@ def _segment(placed: Placed, report: Report) -> Dataset:
     return description
 
 
-def _name_sources(segmentation: Dataset, sources: Sequence[Dataset]) -> None:
-    """Give every reference the source's true SOP class; highdicom saw stand-ins of class CT."""
-    classes = {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in sources}
+def _stand_in(header: Dataset, place: int, stack: ExaminedStack) -> Dataset:
+    """Return what highdicom sees of a slice: an image of its own, for it takes an image's frames only together."""
+    stub = stand_in_image(header, frame_of_reference_uid(stack))
+    stub.SOPInstanceUID = _place_uid(place)
+    return stub
+
+
+def _place_uid(place: int) -> str:
+    return f"2.25.{place + 1}"
+
+
+def _name_sources(segmentation: Dataset, sources: Sequence[tuple[Dataset, int | None]]) -> None:
+    """Give every reference the source's true name, class and frame; highdicom saw stand-ins of class CT."""
+    by_place = {_place_uid(place): source for place, source in enumerate(sources)}
     for item in _references(segmentation):
-        item.ReferencedSOPClassUID = classes[str(item.ReferencedSOPInstanceUID)]
-    segmentation.SourceImageSequence = [reference(header) for header in sources]
+        name, frame = by_place[str(item.ReferencedSOPInstanceUID)]
+        item.update(reference_to(name, [frame]))
+    (series,) = segmentation.ReferencedSeriesSequence
+    series.ReferencedInstanceSequence = [reference(name) for name, _ in by_instance(sources)]
+    segmentation.SourceImageSequence = references_to(sources)
 
 
 def _references(segmentation: Dataset) -> list[Dataset]:
-    listed = [item for series in segmentation.ReferencedSeriesSequence for item in series.ReferencedInstanceSequence]
     frames = segmentation.PerFrameFunctionalGroupsSequence
     derivations = [derivation for frame in frames for derivation in frame.get("DerivationImageSequence", [])]
-    return listed + [item for derivation in derivations for item in derivation.SourceImageSequence]
+    items = [item for derivation in derivations for item in derivation.SourceImageSequence]
+    return list({id(item): item for item in items}.values())  # frames of one slice share theirs
 
 
 def _fix_dimension_uid(segmentation: Dataset, uid: str) -> None:

@@ -11,6 +11,7 @@ from pydicom.uid import SegmentationStorage
 
 from pacs_bridge.results import codes
 from pacs_bridge.results.context import Context
+from pacs_bridge.results.frames import by_instance
 from pacs_bridge.results.identifiers import (
     DEVICE_UID,
     MANUFACTURER,
@@ -96,10 +97,17 @@ def _on_segment(placed: Placed, report: Report, shared: dict[str, object]) -> hd
 
 
 def _without_segment(placed: Placed, shared: dict[str, object]) -> hd.sr.ContentSequence:
+    slices = [placed.named(k) for k in range(len(placed.names))]
     images = [
-        hd.sr.SourceImageForMeasurementGroup(str(name.SOPClassUID), str(name.SOPInstanceUID)) for name in placed.names
+        hd.sr.SourceImageForMeasurementGroup(str(name.SOPClassUID), str(name.SOPInstanceUID), _numbers(frames))
+        for name, frames in by_instance(slices)
     ]
     return hd.sr.MeasurementsAndQualitativeEvaluations(source_images=images or None, **shared)
+
+
+def _numbers(frames: Sequence[int | None]) -> list[int] | None:
+    """Return frame numbers as highdicom takes them; None where the instance is one image."""
+    return sorted(frame for frame in frames if frame) or None
 
 
 def _algorithm(name: str, version: str, report: Report) -> hd.sr.AlgorithmIdentification:
@@ -132,10 +140,10 @@ def _center(placed: Placed) -> list[Dataset]:
         return []
     point = np.array([center_on_key_slice(placed)])
     item = hd.sr.ScoordContentItem(codes.CENTER, "POINT", point, relationship_type=_CONTAINS)
-    header = placed.slices[placed.key_slice]
+    name, number = placed.named(placed.key_slice)
     selected = RelationshipTypeValues.SELECTED_FROM
     image = hd.sr.ImageContentItem(
-        codes.SOURCE, str(header.SOPClassUID), str(header.SOPInstanceUID), relationship_type=selected
+        codes.SOURCE, str(name.SOPClassUID), str(name.SOPInstanceUID), _numbers([number]), relationship_type=selected
     )
     item.ContentSequence = hd.sr.ContentSequence([image])
     return [item]
