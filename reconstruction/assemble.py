@@ -166,7 +166,7 @@ def _place_named(stack: Stack, k: int, read: PixelReader, room: tuple[Hu, Bits |
             return rescale_in_place(out, header, padding)
         return _place_stored(read(header), header, out, padding)
     except UnreadablePixels as error:
-        name = k + 1 if header.instance_number is None else header.instance_number
+        name = next(n for n in (header.frame, header.instance_number, k + 1) if n is not None)
         raise UnreadablePixels(f"slice {name}: {error.reason}") from error
 
 
