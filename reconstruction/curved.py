@@ -21,6 +21,7 @@ _MOST_POINTS = 10_000
 _SAME_PLACE = 1e-3  # mm
 _PARALLEL = 0.05  # the sine of about 3 degrees
 _TURNS_BACK = -0.5
+_A_RING = 0.1  # a path that ends so near to its start, against its extent, goes round
 _ALONG = "the path runs along the direction of the rows; choose another direction across"
 _UPRIGHT = np.array([1.0, 1.0, -1.0])  # the radiological way along each of the patient's axes: left, back, feet
 
@@ -33,7 +34,8 @@ class Look:
     path. Without ``across`` the rows turn round the path as little as they can; with it they keep as near to that
     direction as the path allows. ``stretched`` (spine, jaw) unrolls the surface that ``across`` sweeps along the path,
     without any distortion on that surface: the path itself may wander from side to side. ``across`` (LPS) is by
-    default the patient's right-left, or head-feet for a path from side to side. ``through`` joins the points by a
+    default the patient's right-left, head-feet for a path from side to side, and for a ring the axis it lies across.
+    ``through`` joins the points by a
     cubic spline or by straight lines. ``width_mm`` is how far rows reach; ``thickness_mm`` and ``projection`` are of
     the slab before and behind the surface; ``pixel_mm`` defaults to the smallest spacing of the volume.
     """
@@ -186,6 +188,8 @@ def _measured(points: Points, look: Look, pixel: float) -> _Path:
     fine = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(knots[:-1], knots[1:], steps, strict=True)]
     places = np.asarray(curve(np.concatenate([*fine, knots[-1:]])), dtype=np.float64)
     lengths = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    if lengths.sum() < pixel:
+        raise ImpossibleView("the path is shorter than a pixel")
     return _Path(arc_mm=np.concatenate([[0.0], np.cumsum(lengths)]), places=places)
 
 
@@ -216,7 +220,7 @@ def _straightened(path: _Path, look: Look, pixel: float, forwards: float) -> _Su
     cosines = (tangents[1:] * tangents[:-1]).sum(axis=1)
     for n in np.flatnonzero(cosines < _TURNS_BACK)[:1]:
         raise ImpossibleView(f"the path doubles back on itself after {arc[n]:.0f} mm; leave out what returns")
-    wanted = _across_direction(look, places[-1] - places[0])
+    wanted = _across_direction(look, places)
     if look.across is None:
         across = _least_rotation(places, tangents, _beside(tangents[:1], wanted)[0])
     else:
@@ -227,7 +231,7 @@ def _straightened(path: _Path, look: Look, pixel: float, forwards: float) -> _Su
 
 def _stretched(path: _Path, look: Look, pixel: float, forwards: float) -> _Surface:
     """Rows along one direction, as far apart as the path climbs at right angles to it: an unrolled surface."""
-    across = _across_direction(look, (path.places[-1] - path.places[0]) * forwards)
+    across = _across_direction(look, path.places)
     sideways = path.places @ across
     climb = np.linalg.norm(np.diff(path.places - sideways[:, None] * across, axis=0), axis=1)
     steps = np.diff(path.arc_mm)
@@ -258,14 +262,19 @@ def _sign(direction: Points) -> float:
     return 1.0 if direction[axis] * _UPRIGHT[axis] >= 0 else -1.0
 
 
-def _across_direction(look: Look, chord: Points) -> Points:
+def _across_direction(look: Look, places: Points) -> Points:
     """The direction wanted for rows, turned the radiological way."""
-    if look.across is None:
-        sideways = int(np.abs(chord).argmax()) == 0
-        return np.array([0.0, 0.0, -1.0] if sideways else [1.0, 0.0, 0.0])
-    wanted = point(look.across, "direction across")
-    across: Points = _units(wanted[None], "the direction across has no length")[0] * _sign(wanted)
-    return across
+    if look.across is not None:
+        wanted = point(look.across, "direction across")
+        across: Points = _units(wanted[None], "the direction across has no length")[0] * _sign(wanted)
+        return across
+    chord, extent = places[-1] - places[0], np.ptp(places, axis=0)
+    if np.linalg.norm(chord) < _A_RING * np.linalg.norm(extent):
+        axis = int(extent.argmin())
+    else:
+        axis = 2 if int(np.abs(chord).argmax()) == 0 else 0
+    standard: Points = np.eye(3)[axis] * _UPRIGHT[axis]
+    return standard
 
 
 def _units(vectors: Points, wrong: str) -> Points:

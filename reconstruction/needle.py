@@ -32,9 +32,9 @@ class Angles:
     shows against the plumb line of a supine or prone patient. None for both where the path runs head-feet.
     ``craniocaudal_deg``: the path against the axial plane, -90..90, positive towards the head.
     ``gantry_tilt_deg``: how far the scan plane must be tilted about the patient's right-left axis to hold the whole
-    path; None where no tilt below 90 does. Positive: the plane rises towards the head from front to back, for a
-    supine patient, head first, the gantry's top leaning towards the feet. That is the sign of DICOM's Gantry/Detector
-    Tilt (PS3.3 C.8.2.1.1.1 leaves it to the maker; Philips writes it so, GE the other way round): go by the words.
+    path; None where no tilt below 90 does (gantries that tilt reach about 30). Positive: the plane rises towards the
+    head from front to back; for a supine patient, head first, the gantry's top leans towards the feet. Philips writes
+    this sign into Gantry/Detector Tilt (0018,1120), GE the other: go by the words.
     """
 
     in_axial_plane_deg: float | None

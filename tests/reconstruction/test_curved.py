@@ -159,6 +159,15 @@ def test_a_path_from_side_to_side_has_the_head_on_one_side_of_its_rows() -> None
     assert result.path_lps_mm[0, 0] < result.path_lps_mm[-1, 0]
 
 
+def test_rows_stand_across_a_ring() -> None:
+    volume = Volume(hu=np.zeros((SIDE,) * 3, dtype=np.int16), geometry=grid())
+    turn = np.linspace(0, 2 * np.pi, 20)
+    ring = np.column_stack([15 * np.cos(turn), 15 * np.sin(turn), np.full(20, 3.0)])
+    result = curved(volume, ring)
+    assert_allclose(result.across, np.tile([0, 0, -1], (len(result.hu), 1)), atol=1e-6)
+    assert 2 * math.pi * 15 == pytest.approx(result.length_mm, abs=0.5)
+
+
 def test_what_is_outside_counts_for_nothing() -> None:
     geometry = grid()
     outside = places(geometry)[..., 0] > 5
@@ -179,6 +188,7 @@ def test_what_is_outside_counts_for_nothing() -> None:
         ([(0, 0, 0), (0, 0, 9), (0, 0, 9), (0, 9, 9)], "points 2 and 3"),
         ([(0, 0, 0), (0, 0, 90)], "point 2 of the path lies outside"),
         ([(0, 0, 0), (0, 0, 20), (0, 0, 5)], "doubles back"),
+        ([(0, 0, 0), (0, 0, 0.4)], "shorter than a pixel"),
     ],
 )
 def test_a_path_that_is_none_is_refused(points: npt.ArrayLike, why: str) -> None:

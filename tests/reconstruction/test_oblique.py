@@ -1,6 +1,7 @@
 """A plane of any orientation must show the tissue of its millimetre, upright, and nothing from outside the volume."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.transform import Rotation
 
+from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.errors import ImpossibleView
 from reconstruction.geometry import Geometry
+from reconstruction.headers import read_header
 from reconstruction.oblique import SINGLE, Plane, oblique
 from reconstruction.planes import Orientation, Planes, Projection, Slab
 from reconstruction.project import slabs
 from reconstruction.render import Flat, frame, letters, upright
 from reconstruction.resample import OUTSIDE_HU
+from reconstruction.slices import stack_of
 from reconstruction.volume import Volume
 
 SHAPE = (9, 14, 17)
@@ -72,6 +76,20 @@ def test_a_plane_on_an_acquired_slice_is_that_slice(
     planes = oblique(volume, plane, pixel_mm=volume.geometry.spacing_mm[1:])
     assert_array_equal(volume.hu[k], planes.hu[0])
     assert_allclose(volume.geometry.to_mm((k, 0, 0)), planes.origins_lps_mm[0], atol=1e-6)
+
+
+def test_a_plane_on_a_slice_of_a_real_tilted_scan_is_that_slice(shared_data: Path) -> None:
+    folder = shared_data / "head_phantom_philips" / "tilt_plus_16"
+    headers = {}
+    for path in sorted(folder.rglob("I*")):
+        headers[path] = read_header(path)
+    stack = stack_of(list(headers.values()))
+    volume = assemble(stack, pixel_reader({h.sop_instance_uid: path for path, h in headers.items()})).volume
+    assert 16.5 == pytest.approx(volume.geometry.tilt_deg, abs=0.01)
+    down, along = (volume.geometry.affine[:3, axis] for axis in (1, 2))
+    for k in (0, 7, len(volume.hu) - 1):
+        plane = Plane(centre_lps_mm=volume.geometry.to_mm((k, 100, 100)), row_direction=along, column_direction=down)
+        assert_array_equal(volume.hu[k], oblique(volume, plane).hu[0])
 
 
 @settings(max_examples=60, deadline=None)
