@@ -133,7 +133,12 @@ def lettered_at_edges(
 
 
 def letters(direction: Points) -> str:
-    """Name a direction in LPS by the patient's sides: A, P, L, R, H, F; two letters where it is oblique."""
+    """Name a direction in LPS by the patient's sides: A, P, L, R, H, F; two letters where it is oblique.
+
+    Nothing for the zero vector: a picture that turns from row to row has no one direction.
+    """
+    if not direction.any():
+        return ""
     order = np.argsort(-np.abs(direction), kind="stable")
     named = [axis for n, axis in enumerate(order) if n == 0 or abs(direction[axis]) > _OBLIQUE]
     return "".join(_LETTERS[axis][0 if direction[axis] > 0 else 1] for axis in named)
