@@ -21,6 +21,7 @@ MOST_VOXELS = 2**30
 COARSEST_DEFAULT_MM = 1.0
 MOST_A_SIDE = 2**16
 _TO_THE_EDGE = 0.5  # a pixel reaches half a pixel beyond its centre
+_SAME_PLANE = 1e-4  # the share of a step within which a plane is that of one slice alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +47,10 @@ def regularise(
     """Resample a stack as acquired to a straight, even, isotropic grid.
 
     The output's axes are the slice normal and the acquired in-plane axes; its extent covers every acquired slice,
-    the sheared corners are ``outside``. Values are linear along the stack's axis between the two neighbouring slices
-    and linear in plane; nothing is extrapolated beyond the first and last slice. ``slice_positions_mm`` are distances
+    the sheared corners are ``outside``. Values are linear along the normal between the two neighbouring slices, each
+    read where its own header puts it, and linear in plane: blended along a tilted axis, an edge that stands upright on
+    the slices would waver by half the shear of a step. A voxel is ``outside`` where one of the two slices does not
+    reach; nothing is extrapolated beyond the first and last slice. ``slice_positions_mm`` are distances
     from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm, or
     between that and 1 mm what keeps the grid within MOST_VOXELS. ``padding`` (kji, True where the scanner measured
     nothing) is never interpolated. Raises NotAVolume, also where the grid would be larger.
@@ -73,8 +76,8 @@ def regularise(
 class Straightened:
     """A straight, even, isotropic grid over a stack as acquired, and how its voxels are read off, whole or by parts.
 
-    ``between`` holds for each plane the acquired slice below it and the weight of the one above, ``starts`` (plane, 2)
-    where its first voxel lies on them and ``steps`` how far the next one is, in acquired rows and columns.
+    ``between`` holds for each plane the acquired slice below it and the weight of the one above, ``starts`` (plane, 2,
+    2) where its first voxel lies on either of them and ``steps`` how far the next one is, in acquired rows and columns.
     """
 
     grid: Geometry
@@ -110,11 +113,13 @@ def straightened(
     grid, start = _straight_grid(geometry, positions, shear, spacing)
     along = start[0] + spacing * np.arange(grid.shape[0])
     pixel = np.array(geometry.spacing_mm[1:])
+    lower, weight = _between(positions, along)
+    both = np.minimum(np.stack([lower, lower + 1], axis=1), len(positions) - 1)
     return Straightened(
         grid=grid,
         max_distance_to_slice_mm=float(np.abs(along - _nearest(positions, along)).max()),
-        between=_between(positions, along),
-        starts=(start[1:] - along[:, None] * shear) / pixel,
+        between=(lower, weight),
+        starts=(start[1:] - positions[both][..., None] * shear) / pixel,
         steps=spacing / pixel,
     )
 
@@ -295,40 +300,46 @@ def _resample(
     result: tuple[Hu, Bits],
     span: tuple[int, int],
 ) -> None:
-    """Fill slices ``span`` of ``result`` (hu, outside): blend four source rows, read off along columns."""
+    """Fill slices ``span`` of ``result`` (hu, outside): blend two rows of each neighbouring slice, read off both."""
     lower, weight = between
     starts, steps = in_plane
     hu, outside = result
-    rows, columns = source.shape[1:]
-    padded = padding.size > 0
+    columns = source.shape[2]
     for k in range(span[0], span[1]):
-        row = np.empty(columns, dtype=np.float32)
-        bad = np.zeros(columns, dtype=np.bool_)
-        a, b = lower[k], min(lower[k] + 1, source.shape[0] - 1)
+        rows = np.empty((2, columns), dtype=np.float32)
+        bad = np.zeros((2, columns), dtype=np.bool_)
         w = weight[k]
+        first, last = (1 if w > 1 - _SAME_PLANE else 0), (0 if w < _SAME_PLANE else 1)
         for j in range(hu.shape[1]):
-            y = starts[k, 0] + j * steps[0]
-            if y < -_TO_THE_EDGE or y > rows - _TO_THE_EDGE:
-                continue
-            y = min(max(y, 0.0), rows - 1.0)
-            y0 = min(int(y), max(rows - 2, 0))
-            y1 = min(y0 + 1, rows - 1)
-            v = np.float32(y - y0)
-            blend00, blend01 = (np.float32(1) - w) * (np.float32(1) - v), (np.float32(1) - w) * v
-            blend10, blend11 = w * (np.float32(1) - v), w * v
-            for i in range(columns):
-                row[i] = (
-                    blend00 * source[a, y0, i]
-                    + blend01 * source[a, y1, i]
-                    + blend10 * source[b, y0, i]
-                    + blend11 * source[b, y1, i]
-                )
-            if padded:
-                for i in range(columns):
-                    bad[i] = (padding[a, y0, i] or (v > 0 and padding[a, y1, i])) or (
-                        w > 0 and (padding[b, y0, i] or (v > 0 and padding[b, y1, i]))
-                    )
-            _read_off(row, bad, (starts[k, 1], steps[1]), hu[k, j], outside[k, j])
+            covered = True
+            for n in range(first, last + 1):
+                a = min(lower[k] + n, source.shape[0] - 1)
+                y = starts[k, n, 0] + j * steps[0]
+                covered = covered and _blend_rows(source, padding, (a, y), rows[n], bad[n])
+            if covered and first == last:
+                _read_off(rows[first], bad[first], (starts[k, first, 1], steps[1]), hu[k, j], outside[k, j])
+            elif covered:
+                _read_off_both(rows, bad, (starts[k, :, 1], steps[1], w), hu[k, j], outside[k, j])
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _blend_rows(source: Hu, padding: Bits, place: tuple[int, float], row: npt.NDArray[np.float32], bad: Bits) -> bool:
+    """Blend the two rows round y of a slice, mark what padding touches; say whether the slice reaches so far."""
+    a, y = place
+    rows, columns = source.shape[1:]
+    if y < -_TO_THE_EDGE or y > rows - _TO_THE_EDGE:
+        return False
+    y = min(max(y, 0.0), rows - 1.0)
+    y0 = min(int(y), max(rows - 2, 0))
+    y1 = min(y0 + 1, rows - 1)
+    v = np.float32(y - y0)
+    u = np.float32(1) - v
+    for i in range(columns):
+        row[i] = u * source[a, y0, i] + v * source[a, y1, i]
+    if padding.size > 0:
+        for i in range(columns):
+            bad[i] = (u > 0 and padding[a, y0, i]) or (v > 0 and padding[a, y1, i])
+    return True
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -347,6 +358,29 @@ def _read_off(row: npt.NDArray[np.float32], bad: Bits, columns: tuple[float, flo
         if bad[x0] or (u > 0 and bad[x1]):
             continue
         hu[i] = np.int16(math.floor(row[x0] + u * (row[x1] - row[x0]) + np.float32(0.5)))
+        outside[i] = False
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _read_off_both(
+    rows: npt.NDArray[np.float32], bad: Bits, columns: tuple[Points, float, float], hu: Hu, outside: Bits
+) -> None:
+    """Read both slices' rows, each from its own start, and blend them; a voxel that one does not cover is outside."""
+    starts, step, w = columns
+    last = rows.shape[1] - 1
+    for i in range(len(hu)):
+        x, z = starts[0] + i * step, starts[1] + i * step
+        if min(x, z) < -_TO_THE_EDGE or max(x, z) > last + _TO_THE_EDGE:
+            continue
+        x, z = min(max(x, 0.0), float(last)), min(max(z, 0.0), float(last))
+        x0, z0 = min(int(x), max(last - 1, 0)), min(int(z), max(last - 1, 0))
+        x1, z1 = min(x0 + 1, last), min(z0 + 1, last)
+        u, t = np.float32(x - x0), np.float32(z - z0)
+        if bad[0, x0] or bad[1, z0] or (u > 0 and bad[0, x1]) or (t > 0 and bad[1, z1]):
+            continue
+        below = rows[0, x0] + u * (rows[0, x1] - rows[0, x0])
+        above = rows[1, z0] + t * (rows[1, z1] - rows[1, z0])
+        hu[i] = np.int16(math.floor(below + w * (above - below) + np.float32(0.5)))
         outside[i] = False
 
 

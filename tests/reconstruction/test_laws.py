@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,23 +197,44 @@ def test_a_place_comes_back_from_its_index_in_every_stack(scan: Scan, index: tup
 
 
 def regularised_by_hand(volume: Volume, positions: Points, grid: Geometry, padding: Bits) -> tuple[Points, Bits]:
-    """Each voxel's value by plain trilinear blending along the stack's own axis, and whether nothing covers it."""
+    """Each voxel's value, blended between the two slices below and above it, and whether one of them misses it."""
     kji = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape], indexing="ij"), axis=-1)
-    index, shape = volume.geometry.to_index(grid.to_mm(kji)), np.array(volume.geometry.shape)
-    along = index[..., 0] * volume.geometry.slice_step_mm
-    inside = (index[..., 1:] >= -0.5).all(axis=-1) & (index[..., 1:] <= shape[1:] - 0.5).all(axis=-1)
-    inside &= (along >= positions[0] - 1e-6) & (along <= positions[-1] + 1e-6)
-    index[..., 0] = np.interp(along, positions, np.arange(len(positions)))
-    index = np.clip(index, 0, shape - 1)
-    low = np.minimum(index.astype(int), shape - 2)
-    values, touched = np.zeros(grid.shape), np.zeros(grid.shape, dtype=np.bool_)
-    for corner in np.ndindex(2, 2, 2):
-        weight = np.abs(1 - np.array(corner) - (index - low)).prod(axis=-1)
-        at = tuple(np.moveaxis(low + corner, -1, 0))
-        values += weight * volume.hu[at]
-        touched |= (weight > 1e-6) & padding[at]
-    outside = ~inside | touched
+    places = grid.to_mm(kji)
+    along = (places - volume.geometry.to_mm((0, 0, 0))) @ volume.geometry.normal
+    below = np.clip(np.searchsorted(positions, along, side="right") - 1, 0, len(positions) - 2)
+    share = np.clip((along - positions[below]) / np.diff(positions)[below], 0, 1)
+    values, outside = np.zeros(grid.shape), np.zeros(grid.shape, dtype=np.bool_)
+    for a, weight in ((below, 1 - share), (below + 1, share)):
+        value, missed = read_by_hand(
+            volume, places - slice_points_mm(volume.geometry, zeros(a), positions.tolist()), a, padding
+        )
+        values += weight * value
+        outside |= missed & (weight > 1e-4)
     return np.where(outside, float(OUTSIDE_HU), values), outside
+
+
+def zeros(slices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The index of the first pixel of each of these slices."""
+    return np.stack([slices, np.zeros_like(slices), np.zeros_like(slices)], axis=-1)
+
+
+def read_by_hand(
+    volume: Volume, from_origin_mm: Points, slices: npt.NDArray[np.intp], padding: Bits
+) -> tuple[Points, Bits]:
+    """Read a slice bilinearly at places in mm from its first pixel; say where it does not reach, or is padded."""
+    spacing = np.array(volume.geometry.spacing_mm[1:])
+    index = from_origin_mm @ (volume.geometry.affine[:3, 1:3] / spacing**2)
+    size = np.array(volume.geometry.shape[1:])
+    missed = ~((index >= -0.5) & (index <= size - 0.5)).all(axis=-1)
+    index = np.clip(index, 0, size - 1)
+    low = np.minimum(index.astype(int), size - 2)
+    values = np.zeros(missed.shape)
+    for corner in np.ndindex(2, 2):
+        weight = np.abs(1 - np.array(corner) - (index - low)).prod(axis=-1)
+        j, i = np.moveaxis(low + corner, -1, 0)
+        values += weight * volume.hu[slices, j, i]
+        missed |= (weight > 1e-6) & padding[slices, j, i]
+    return values, missed
 
 
 @settings(max_examples=60, deadline=None)

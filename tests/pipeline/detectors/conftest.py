@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model import Acquisition
+from pipeline.select import acquisition_of
 from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.errors import ReconstructionError
 from reconstruction.headers import Header, read_header
@@ -40,7 +41,8 @@ def _read(folder: Path) -> Scan:
     volume = assembled.volume
     if stack.gaps_mm or volume.geometry.tilt_deg > 0.1:
         volume = regularise(volume, slice_positions_mm=uneven, padding=assembled.padding).volume
-    return volume, Acquisition(slice_thickness_mm=stack.headers[0].slice_thickness_mm, slice_count=len(stack.headers))
+    thickness = acquisition_of(stack.headers).slice_thickness_mm
+    return volume, Acquisition(slice_thickness_mm=thickness, slice_count=len(stack.headers))
 
 
 def _header(path: Path) -> Header | None:

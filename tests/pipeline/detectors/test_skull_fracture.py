@@ -61,9 +61,14 @@ def test_contrast_medium_does_not_hinder() -> None:
     assert SkullFractureDetector().declines(Acquisition(contrast_agent="OMNIPAQUE")) is None
 
 
-@pytest.mark.parametrize("name", ["head_normal_3mm", "head_ge_tilted"])
-def test_real_heads_without_a_fracture_get_no_flag(read_scan: ReadScan, name: str) -> None:
-    assert len(found_in(*read_scan(name))) == 0
+def test_a_real_head_without_a_fracture_gets_no_flag(read_scan: ReadScan) -> None:
+    assert len(found_in(*read_scan("head_normal_3mm"))) == 0
+
+
+def test_a_real_head_half_of_slices_of_seven_millimetres_is_declined(read_scan: ReadScan) -> None:
+    answer = SkullFractureDetector()(*read_scan("head_ge_tilted"))
+    assert isinstance(answer, Declined)
+    assert "slices of 5.5 mm are too thick (at most 5 mm)" == answer.reason
 
 
 def test_a_skull_phantom_is_declined(read_scan: ReadScan) -> None:
