@@ -56,3 +56,18 @@ class RenderingUnavailable(ReconstructionError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@dataclass(eq=False)
+class NothingToShow(RenderingUnavailable):
+    """A rendering that would be black: nothing of what its preset shows is in the image."""
+
+
+@dataclass(eq=False)
+class NoSurface(ReconstructionError):
+    """A closed surface cannot be made of this volume, or not on this system; ``reason`` says why."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason

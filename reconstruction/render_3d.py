@@ -1,38 +1,30 @@
-"""What does the bone look like in space? Rendered by VTK in a child process, which may fail without harm."""
+"""What do bone, brain and vessels look like in space, from one side or turning round the patient?
 
-import ctypes
-import functools
+Cast by ``render_cast`` from a reduced grid, in a child process: what it needs of memory ends with it.
+"""
+
 import json
-import signal
-import subprocess
-import sys
+import math
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from reconstruction.convert import is_straight, right_handed
-from reconstruction.errors import NotAVolume, RenderingUnavailable
-from reconstruction.geometry import Geometry
+from reconstruction.child import why_failed
+from reconstruction.errors import RenderingUnavailable
+from reconstruction.geometry import Points
 from reconstruction.render import Rgb, lettered
-from reconstruction.render_vtk import NO_LIBRARY
-from reconstruction.volume import Hu, Mask, Volume
+from reconstruction.render_grid import LARGEST, prepared
+from reconstruction.render_looks import BONE, GHOST_HU, PRESETS, Preset, PresetName
+from reconstruction.volume import Mask, Volume
 
-REMEDY = "install libegl1 or libosmesa6"
-AIR_HU = -1024
-_TISSUE_HU = -200
-_BONE_HU = 150
-_NEAR_MM = 15.0
-_RIM = 2
-
-# VTK's window class -> the system libraries it needs; the software one first: it asks for no device.
-BACKENDS: Mapping[str, Sequence[str]] = {
-    "vtkOSOpenGLRenderWindow": ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),
-    "vtkEGLRenderWindow": ("libEGL.so.1",),
-}
+MOST_FRAMES, LEAST_SIZE, MOST_SIZE = 720, 64, 2048
+_STEPS_PER_VOXEL = 2  # where something is seen; elsewhere a sample every voxel of the finest axis
+_RIM_SHARE = 1.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,157 +51,198 @@ class Rendered:
     label: str
 
 
-def render_bone(
-    volume: Volume,
-    views: Sequence[View] = (ANTERIOR, LEFT),
-    *,
-    size: int = 512,
-    limit_s: float = 60.0,
-    backends: Mapping[str, Sequence[str]] = BACKENDS,
-) -> list[Rendered]:
-    """Render the bone of a straight volume from each view by ray casting on the CPU, from a reduced grid.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Where the seconds of a rendering went.
 
-    Runs in a child process because the VTK wheel ends its process where the system has no EGL or OSMesa. Raises
-    RenderingUnavailable with the remedy where no backend works or the time is over, NotAVolume for a sheared volume.
+    ``prepare_s``: reducing and cropping; ``process_s``: the child's start, imports and its way back;
+    ``scene_s``: finding what is empty; ``frames_s``: casting each frame.
     """
-    if not is_straight(volume.geometry):
-        raise NotAVolume("a sheared volume cannot be rendered; regularise it first")
-    with tempfile.TemporaryDirectory(prefix="ctriage-render-") as folder:
-        reach_mm = _write_job(Path(folder), volume, views, size)
-        _first_that_works(Path(folder), limit_s, backends)
-        frames = np.load(Path(folder) / "rgb.npy")
-    pixel_mm = reach_mm / size
+
+    prepare_s: float
+    process_s: float
+    scene_s: float
+    frames_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Turn:
+    """A rendering that turns round the patient: ``rgb`` is (frames, rows, columns, 3), lettered, with a scale bar.
+
+    Frame n looks from ``angles_deg[n]``: 0 anterior, 90 the patient's left, 180 posterior, 270 the right; the head is
+    up. ``pixel_mm`` holds all over a frame (parallel projection). ``voxel_mm`` (k, j, i) is the grid that was cast,
+    ``sample_mm`` the largest distance of samples along a ray.
+    """
+
+    preset: PresetName
+    rgb: Rgb
+    angles_deg: tuple[float, ...]
+    pixel_mm: float
+    voxel_mm: tuple[float, float, float]
+    sample_mm: float
+    timings: Timings
+
+
+def render_bone(
+    volume: Volume, views: Sequence[View] = (ANTERIOR, LEFT), *, size: int = 512, limit_s: float | None = None
+) -> list[Rendered]:
+    """Render the bone of a straight volume from each view, from a reduced grid, in a child process.
+
+    Raises NothingToShow where there is no bone, RenderingUnavailable where the child fails or takes longer than
+    ``limit_s`` (None: by the work there is), NotAVolume for a sheared volume.
+    """
+    made = _rendered(prepared_timed(volume, BONE), views, size, limit_s)
     return [
-        Rendered(rgb=_lettered(rgb, view, pixel_mm), label=view.name) for rgb, view in zip(frames, views, strict=True)
+        Rendered(rgb=_lettered(rgb, view, made.pixel_mm, view.name), label=view.name)
+        for rgb, view in zip(made.rgb, views, strict=True)
     ]
 
 
-@functools.cache
+def render_turn(
+    volume: Volume,
+    preset: PresetName,
+    *,
+    frames: int = 36,
+    size: int = 512,
+    largest: int = LARGEST,
+    shown: Mask | None = None,
+) -> Turn:
+    """Render a straight volume from ``frames`` directions round the patient's head-feet axis, anterior first.
+
+    The eye moves from the front to the patient's left, back and right. "bone" needs nothing more; "brain" needs
+    ``shown``, what is brain on the volume's grid; "vessel" shows what is as bright as contrast medium (130 HU and
+    more) and dims dense bone to a shadow: spongy bone that is no denser than a vessel stays, and a vessel that touches
+    bone, or is denser than 350 HU over 1 mL, is dimmed with it. No more than ``largest``³ voxels are cast.
+    Raises NothingToShow with the reason, RenderingUnavailable where the child fails or takes too long, or for a number
+    or size of frames that is out of bounds, NotAVolume for a sheared volume or a region of another grid.
+    """
+    if preset not in PRESETS:
+        raise RenderingUnavailable(f"{preset!r} is none of {', '.join(PRESETS)}")
+    _refuse(frames, size)
+    views = turning(frames)
+    made = _rendered(prepared_timed(volume, PRESETS[preset], largest=largest, shown=shown), views, size, None)
+    rgb = made.rgb
+    for n, view in enumerate(views):
+        rgb[n] = _lettered(rgb[n], view, made.pixel_mm, view.name)
+    return Turn(
+        preset=preset,
+        rgb=rgb,
+        angles_deg=tuple(360.0 * n / frames for n in range(frames)),
+        pixel_mm=made.pixel_mm,
+        voxel_mm=made.voxel_mm,
+        sample_mm=min(made.voxel_mm),
+        timings=made.timings,
+    )
+
+
+def turning(frames: int) -> tuple[View, ...]:
+    """Return the views of a whole turn: anterior, then towards the patient's left."""
+    turns = [2.0 * math.pi * n / frames for n in range(frames)]
+    return tuple(View(name=f"{round(math.degrees(a))}°", from_lps=(math.sin(a), -math.cos(a), 0.0)) for a in turns)
+
+
+def prepared_timed(volume: Volume, preset: Preset, *, largest: int = LARGEST, shown: Mask | None = None) -> "_Prepared":
+    """Prepare the grid of a preset (``render_grid.prepared``) and note how long that took."""
+    started = time.perf_counter()
+    grid = prepared(volume, preset, largest=largest, shown=shown)
+    return _Prepared(grid=grid, preset=preset, seconds=time.perf_counter() - started)
+
+
 def why_not() -> str | None:
-    """Say why this system cannot render, with the remedy, without trying; None where a library for it is there."""
-    names = [name for libraries in BACKENDS.values() for name in libraries]
-    if any(_is_there(name) for name in names):
-        return None
-    return f"no 3D rendering on this system ({' and '.join(names)} are missing): {REMEDY}"
+    """Say why this system cannot render: casting needs no library of the system's, so there is no reason."""
+    return None
 
 
-def _is_there(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Prepared:
+    grid: Volume
+    preset: Preset
+    seconds: float
 
 
-def reduced(volume: Volume, *, largest: int = 320) -> Volume:
-    """Average whole blocks of voxels until no axis is longer than ``largest``."""
-    factors = [-(-n // largest) for n in volume.hu.shape]
-    if factors == [1, 1, 1]:
-        return volume
-    shape = tuple(n // f for n, f in zip(volume.hu.shape, factors, strict=True))
-    hu = np.empty(shape, dtype=np.int16)
-    for k in range(shape[0]):
-        hu[k] = _block_means(volume.hu[k * factors[0] : (k + 1) * factors[0]], factors, shape)
-    affine = volume.geometry.affine.copy()
-    affine[:3, :3] *= factors
-    affine[:3, 3] = volume.geometry.to_mm([(f - 1) / 2.0 for f in factors])
-    frame = volume.geometry.frame_of_reference_uid
-    return Volume(hu=hu, geometry=Geometry(affine=affine, shape=hu.shape, frame_of_reference_uid=frame))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Made:
+    rgb: Rgb
+    pixel_mm: float
+    voxel_mm: tuple[float, float, float]
+    timings: Timings
 
 
-def without_couch(volume: Volume) -> Volume:
-    """Make air of what lies apart from the patient, and crop to the box of the bone.
-
-    The patient is the largest connected part once thin shells are opened away; everything within 15 mm of it stays,
-    for a picture may keep a strip of the couch but may not lose a flake of bone.
-    """
-    solid = volume.hu[::2, ::2, ::2] > _TISSUE_HU
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    labels, count = ndimage.label(ndimage.binary_opening(solid, cross, iterations=2))
-    if count == 0:
-        return volume
-    patient = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    sampling = [2.0 * mm for mm in volume.geometry.spacing_mm]
-    near = ndimage.distance_transform_edt(~patient, sampling=sampling) <= _NEAR_MM
-    kept = near.repeat(2, 0).repeat(2, 1).repeat(2, 2)[tuple(slice(n) for n in volume.hu.shape)]
-    hu = np.where(kept, volume.hu, AIR_HU).astype(np.int16)
-    bone = hu > _BONE_HU
-    if not bone.any():
-        return volume
-    box = Mask.cropped_from(bone, volume.geometry)
-    return _rimmed(hu, box)
+def _refuse(frames: int, size: int) -> None:
+    if not 1 <= frames <= MOST_FRAMES:
+        raise RenderingUnavailable(f"a turn of {frames} frames: 1 to {MOST_FRAMES} can be made")
+    if not LEAST_SIZE <= size <= MOST_SIZE:
+        raise RenderingUnavailable(f"a picture of {size} pixels: {LEAST_SIZE} to {MOST_SIZE} can be made")
 
 
-def _rimmed(hu: Hu, box: Mask) -> Volume:
-    """Crop to a box and lay a rim of air round it: bone at the very edge has no gradient and would be cast black."""
-    k, j, i = box.origin_kji
-    n, m, p = box.bits.shape
-    cut = np.pad(hu[k : k + n, j : j + m, i : i + p], _RIM, constant_values=AIR_HU)
-    affine = box.geometry.affine.copy()
-    affine[:3, 3] = box.geometry.to_mm((k - _RIM, j - _RIM, i - _RIM))
-    frame = box.geometry.frame_of_reference_uid
-    return Volume(hu=cut, geometry=Geometry(affine=affine, shape=cut.shape, frame_of_reference_uid=frame))
+def _rendered(ready: _Prepared, views: Sequence[View], size: int, limit_s: float | None) -> _Made:
+    """Let the child cast; raises RenderingUnavailable where it does not come to its end."""
+    geometry = ready.grid.geometry
+    reach_mm = _reach_mm(ready, views)
+    limit = _limit_s(ready.grid, len(views), size) if limit_s is None else limit_s
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="ctriage-render-") as name:
+        folder = Path(name)
+        np.save(folder / "hu.npy", ready.grid.hu)
+        (folder / "job.json").write_text(json.dumps(_job(ready, views, reach_mm, size)), encoding="utf-8")
+        reason = why_failed("reconstruction.render_child", folder, limit_s=limit)
+        if reason is not None:
+            raise RenderingUnavailable(f"no 3D rendering: {reason}")
+        rgb = np.load(folder / "rgb.npy")
+        inside = json.loads((folder / "timings.json").read_text(encoding="utf-8"))
+    casting = inside["scene_s"] + sum(inside["frames_s"])
+    timings = Timings(
+        prepare_s=ready.seconds,
+        process_s=time.perf_counter() - started - casting,
+        scene_s=inside["scene_s"],
+        frames_s=tuple(inside["frames_s"]),
+    )
+    return _Made(rgb=rgb, pixel_mm=reach_mm / size, voxel_mm=geometry.spacing_mm, timings=timings)
 
 
-def _block_means(slab: Hu, factors: Sequence[int], shape: tuple[int, ...]) -> Hu:
-    rows, columns = shape[1] * factors[1], shape[2] * factors[2]
-    flat = slab[:, :rows, :columns].sum(axis=0, dtype=np.int32)
-    sums = flat.reshape(shape[1], factors[1], shape[2], factors[2]).sum(axis=(1, 3))
-    means: Hu = np.rint(sums / float(np.prod(factors))).astype(np.int16)
-    return means
-
-
-def _reach_mm(geometry: Geometry) -> float:
-    """How much of the patient a square picture shows from edge to edge: the longest side and a small rim."""
-    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in geometry.shape])).reshape(3, -1).T
-    return 1.04 * float(np.ptp(geometry.to_mm(corners), axis=0).max())
-
-
-def _write_job(folder: Path, volume: Volume, views: Sequence[View], size: int) -> float:
-    """Write the reduced grid and the order for the child; returns how many mm a picture spans.
-
-    The grid is let go here: this process only waits while the child holds its own.
-    """
-    small = right_handed(without_couch(reduced(volume)))
-    reach_mm = _reach_mm(small.geometry)
-    np.save(folder / "hu.npy", np.ascontiguousarray(small.hu))
-    job = {
-        "affine": small.geometry.affine.tolist(),
+def _job(ready: _Prepared, views: Sequence[View], reach_mm: float, size: int) -> dict[str, Any]:
+    geometry = ready.grid.geometry
+    return {
+        "affine": geometry.affine.tolist(),
+        "preset": ready.preset.name,
+        "step_mm": min(geometry.spacing_mm) / _STEPS_PER_VOXEL,
         "reach_mm": reach_mm,
         "size": size,
         "views": [{"from_lps": view.from_lps, "up_lps": view.up_lps} for view in views],
     }
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    return reach_mm
 
 
-def _first_that_works(folder: Path, limit_s: float, backends: Mapping[str, Sequence[str]]) -> None:
-    failures = []
-    for window, libraries in backends.items():
-        failure = _attempt(folder, limit_s, window, libraries)
-        if failure is None:
-            return
-        failures.append(failure)
-    raise RenderingUnavailable(f"no 3D rendering on this system ({'; '.join(failures)}): {REMEDY}")
+def _limit_s(grid: Volume, frames: int, size: int) -> float:
+    """Many times what it takes alone on two cores: a minute, and more for many voxels and rays."""
+    return 60.0 + grid.hu.size / 2e6 + 4.0 * frames * (size / 512.0) ** 2
 
 
-def _attempt(folder: Path, limit_s: float, window: str, libraries: Sequence[str]) -> str | None:
-    """Run the child once; return None on success, else why it failed."""
-    command = [sys.executable, "-m", "reconstruction.render_vtk", str(folder), window, *libraries]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
-    except subprocess.TimeoutExpired:
-        return f"{window} took longer than {limit_s:g} s"
-    if done.returncode == NO_LIBRARY:
-        return f"{libraries[0]} is missing"
-    if done.returncode < 0:
-        return f"{window} ended by {signal.Signals(-done.returncode).name}"
-    if done.returncode or not (folder / "rgb.npy").exists():
-        return f"{window} failed with status {done.returncode}"
-    return None
+def _reach_mm(ready: _Prepared, views: Sequence[View]) -> float:
+    """How many mm a square picture spans so that all that is seen fits into every view, with a small rim."""
+    geometry = ready.grid.geometry
+    drawn = np.argwhere(_outer(ready.grid, ready.preset))
+    places = geometry.to_mm(drawn) - geometry.to_mm([(n - 1) / 2.0 for n in geometry.shape])
+    half_voxel = float(np.linalg.norm(geometry.spacing_mm)) / 2.0
+    sides = np.array([side for view in views for side in (_right(view), np.array(view.up_lps))])
+    farthest = max(float(np.abs(places @ side).max()) for side in sides)
+    return 2.0 * _RIM_SHARE * (farthest + half_voxel)
 
 
-def _lettered(rgb: Rgb, view: View, pixel_mm: float) -> Rgb:
-    up = np.array(view.up_lps)
-    right = np.cross(-np.array(view.from_lps), up)
-    return lettered(rgb, right, -up, pixel_mm=pixel_mm, caption=view.name)
+def _outer(grid: Volume, preset: Preset) -> Any:
+    """The first and the last drawn voxel of each row of voxels: nothing drawn lies farther out than these."""
+    outer = np.zeros(grid.hu.shape, dtype=np.bool_)
+    for k, flat in enumerate(grid.hu):
+        drawn = (flat > preset.seen_from_hu) | (flat == GHOST_HU)
+        rows = np.flatnonzero(drawn.any(axis=1))
+        outer[k, rows, drawn[rows].argmax(axis=1)] = True
+        outer[k, rows, drawn.shape[1] - 1 - drawn[rows, ::-1].argmax(axis=1)] = True
+    return outer
+
+
+def _right(view: View) -> Points:
+    right: Points = np.cross(-np.array(view.from_lps), np.array(view.up_lps))
+    return right
+
+
+def _lettered(rgb: Rgb, view: View, pixel_mm: float, caption: str) -> Rgb:
+    return lettered(rgb, _right(view), -np.array(view.up_lps), pixel_mm=pixel_mm, caption=caption)
