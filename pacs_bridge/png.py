@@ -25,7 +25,7 @@ def write_png_beside(part10: Path) -> Path:
 
 
 def write_png(dataset: Dataset, target: Path, view: Window | None = None) -> Path:
-    """Write the picture that ``picture_of`` makes of a derived object as ``target``, whole or not at all; returns it."""
+    """Write what ``picture_of`` makes of a derived object as ``target``, whole or not at all; returns the path."""
     aside = target.with_name(f".{target.name}.part")
     try:
         if int(dataset.get("NumberOfFrames") or 1) > 1:

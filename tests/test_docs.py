@@ -63,7 +63,7 @@ def test_the_settings_of_the_readme_can_be_read() -> None:
 
 
 def test_every_command_stands_in_the_readme_and_the_other_way_round() -> None:
-    written = set(re.findall(r"`ctriage ((?:conflicts )?[a-z]+)", README))
+    written = set(re.findall(r"`ctriage ((?:conflicts |reconstruct )?[a-z]+)", README))
     assert commands() == written
 
 

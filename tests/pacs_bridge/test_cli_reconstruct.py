@@ -1,0 +1,338 @@
+"""``ctriage reconstruct``: what lies in the folder afterwards, and what is said when nothing can."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import structlog
+from PIL import Image
+from pydicom.dataset import Dataset
+from typer.testing import CliRunner, Result
+
+from pacs_bridge.cli import app
+from pacs_bridge.results.testing import ct_header, reread
+
+COUNT, ROWS, COLUMNS, STEP_MM, PIXEL_MM = 16, 40, 48, 2.0, 0.5
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Return a runner of ``ctriage reconstruct`` in an empty folder, and put logging back as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("CTRIAGE_")]:
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    runner = CliRunner()
+    yield lambda *words: runner.invoke(app, ["reconstruct", *(str(word) for word in words)])
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def hu_at(k: int) -> np.ndarray:
+    """Return a slice of a rod of 300 HU along z in water, which grows denser by a unit a slice."""
+    hu = np.full((ROWS, COLUMNS), k, dtype=np.int16)
+    hu[15:25, 20:30] = 300 + k
+    return hu
+
+
+def image(k: int, **changes: Any) -> Dataset:
+    values: dict[str, Any] = {
+        "Rows": ROWS,
+        "Columns": COLUMNS,
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "PixelSpacing": [PIXEL_MM, PIXEL_MM],
+        "ImagePositionPatient": [-12, -10, STEP_MM * k],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 1,
+        "RescaleSlope": 1,
+        "RescaleIntercept": 0,
+        "RescaleType": "HU",
+        "WindowCenter": 40,
+        "WindowWidth": 400,
+    }
+    header = ct_header(k, **(values | changes))
+    header.PixelData = hu_at(k).astype("<i2").tobytes()
+    header["PixelData"].VR = "OW"
+    return reread(header)
+
+
+def series(folder: Path, count: int = COUNT, **changes: Any) -> Path:
+    """Write an axial series of slices 2 mm apart, its voxels 0.5 mm wide, from (-12, -10, 0) on."""
+    folder.mkdir(exist_ok=True)
+    for k in range(count):
+        each = image(k, **changes)
+        each.save_as(folder / f"{changes.get('SeriesNumber', 2)}_{k:03d}.dcm")
+    return folder
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Return the folder of a series."""
+    return series(tmp_path / "scan")
+
+
+def outcome(result: Result) -> dict[str, Any]:
+    assert 0 == result.exit_code, result.output
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def images_in(folder: Path) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+
+
+def place_of(dataset: Dataset, row: int, column: int) -> np.ndarray:
+    along, down = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    spacing = [float(mm) for mm in dataset.PixelSpacing]
+    return np.array(dataset.ImagePositionPatient, dtype=float) + down * spacing[0] * row + along * spacing[1] * column
+
+
+def test_an_isotropic_series_its_picture_and_its_nifti_say_the_same(scan: Path, run: Run, tmp_path: Path) -> None:
+    told = outcome(run("isotropic", scan, "--out", tmp_path / "out", "--spacing", 1, "--nifti", "--json"))
+    images = images_in(tmp_path / "out" / "isotropic")
+    assert [31, 20, 24] == told["shape_kji"]
+    assert list(range(1, 32)) == [each.InstanceNumber for each in images]
+    nifti = nibabel.load(tmp_path / "out" / "isotropic.nii.gz")
+    stored = np.asarray(nifti.dataobj)
+    for n in (0, 17, 30):
+        assert np.array_equal(images[n].pixel_array, stored[:, :, n].T)
+        ras = nifti.affine @ (5, 7, n, 1)
+        assert place_of(images[n], 7, 5) == pytest.approx(ras[:3] * (-1, -1, 1), abs=1e-3)
+    paths = [each["path"] for each in told["outputs"]]
+    assert len(paths) == 31 + 1 + 1 == len(set(paths))
+    assert all(Path(path).is_file() for path in paths)
+    assert {"isotropic"} == {each["kind"] for each in told["outputs"]}
+
+
+def test_planes_hold_the_hounsfield_units_of_the_scan_and_no_letters(scan: Path, run: Run, tmp_path: Path) -> None:
+    words = ("--plane", "axial", "--thickness", 0, "--step", 2, "--centre", "0,0,0", "--json")
+    told = outcome(run("mpr", scan, "--out", tmp_path / "out", *words))
+    images = images_in(tmp_path / "out" / "mpr")
+    assert told["images"] == COUNT == len(images)
+    at = sorted(images, key=lambda each: float(each.ImagePositionPatient[2]))
+    assert np.array_equal(hu_at(5), at[5].pixel_array)
+    assert COUNT == len(list((tmp_path / "out" / "mpr").glob("*.png")))
+
+
+@pytest.mark.parametrize(
+    ("projection", "expected"), [("mean", 300 + 7.5), ("mip", 300 + 15), ("minip", 300)], ids=["mean", "mip", "minip"]
+)
+def test_a_slab_through_everything_shows_what_was_asked_of_it(
+    projection: str, expected: float, scan: Path, run: Run, tmp_path: Path
+) -> None:
+    words = ("--plane", "axial", "--thickness", 30, "--count", 1, "--projection", projection, "--json")
+    outcome(run("mpr", scan, "--out", tmp_path / "out", *words))
+    kind = {"mean": "mpr"}.get(projection, projection)
+    (shown,) = images_in(tmp_path / "out" / kind)
+    assert expected == pytest.approx(int(shown.pixel_array[20, 25]), abs=1)
+    assert kind.upper() == shown.ImageType[3]
+
+
+def test_planes_across_any_direction_say_which_and_can_be_nifti(scan: Path, run: Run, tmp_path: Path) -> None:
+    words = ("--normal", "1,1,0", "--centre", "0,0,14", "--thickness", 1, "--count", 3, "--nifti", "--json")
+    told = outcome(run("mpr", scan, "--out", tmp_path / "out", *words))
+    assert [0.7071, 0.7071, 0] == pytest.approx([abs(x) for x in told["normal_lps"]], abs=1e-3)
+    images = images_in(tmp_path / "out" / "mpr")
+    nifti = nibabel.load(tmp_path / "out" / "mpr.nii.gz")
+    assert place_of(images[1], 3, 4) == pytest.approx((nifti.affine @ (4, 3, 1, 1))[:3] * (-1, -1, 1), abs=1e-3)
+
+
+def test_the_same_wish_names_the_same_objects_and_another_wish_others(scan: Path, run: Run, tmp_path: Path) -> None:
+    uids = []
+    for folder, thickness in (("a", 3), ("b", 3), ("c", 4)):
+        outcome(run("mpr", scan, "--out", tmp_path / folder, "--thickness", thickness, "--json"))
+        uids.append([each.SOPInstanceUID for each in images_in(tmp_path / folder / "mpr")])
+    assert uids[0] == uids[1]
+    assert not set(uids[0]) & set(uids[2])
+
+
+def test_a_shorter_series_leaves_nothing_of_a_longer_one_and_touches_nothing_else(
+    scan: Path, run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "mpr"
+    outcome(run("mpr", scan, "--out", tmp_path / "out", "--count", 4, "--json"))
+    (folder / "mine.txt").write_text("a note")
+    outcome(run("mpr", scan, "--out", tmp_path / "out", "--count", 2, "--json"))
+    assert {"0001.dcm", "0001.png", "0002.dcm", "0002.png", "mine.txt"} == {path.name for path in folder.iterdir()}
+
+
+def test_a_path_from_a_file_becomes_a_capture_with_a_true_scale(scan: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "path.txt").write_text("# along the rod\n0.5,0,4\n0.5 0 14\n\n0.5,0,26  # its end\n")
+    words = ("--points", tmp_path / "path.txt", "--width", 20, "--json")
+    told = outcome(run("curved", scan, "--out", tmp_path / "out", *words))
+    assert [22.0, 20.0] == pytest.approx([told["length_mm"], told["width_mm"]], abs=0.5)
+    capture = pydicom.dcmread(tmp_path / "out" / "curved.dcm")
+    assert "113073" == capture.DerivationCodeSequence[0].CodeValue
+    assert capture.PixelSpacing[0] * capture.Rows == pytest.approx(22.5, abs=0.6)
+    with Image.open(tmp_path / "out" / "curved.png") as picture:
+        assert (capture.Columns, capture.Rows) == picture.size
+
+
+def test_a_needle_view_is_two_planes_and_two_pictures(scan: Path, run: Run, tmp_path: Path) -> None:
+    told = outcome(run("needle", scan, "--out", tmp_path / "out", "--entry", "-8,0,10", "--target=0,0,16", "--json"))
+    assert 10.0 == pytest.approx(told["length_mm"])
+    assert 36.87 == pytest.approx(told["angles"]["craniocaudal_deg"], abs=0.01)
+    planes = images_in(tmp_path / "out" / "needle")
+    assert [["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]] * 2 == [list(each.ImageType) for each in planes]
+    for each in planes:
+        along, down = np.array(each.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        away = np.array([-8, 0, 10]) - np.array(each.ImagePositionPatient, dtype=float)
+        assert abs(float(away @ np.cross(along, down))) < 1e-3
+    assert {"needle_1.png", "needle_2.png"} == {path.name for path in (tmp_path / "out").glob("*.png")}
+
+
+def test_a_volume_becomes_nifti_where_it_lies(scan: Path, run: Run, tmp_path: Path) -> None:
+    told = outcome(run("nifti", scan, "--out", tmp_path / "out", "--json"))
+    nifti = nibabel.load(tmp_path / "out" / "volume.nii.gz")
+    assert ([COUNT, ROWS, COLUMNS], None) == (told["shape_kji"], told["max_distance_to_slice_mm"])
+    assert np.array_equal(hu_at(9), np.asarray(nifti.dataobj)[:, :, 9].T)
+    assert np.array([12, 10, 18]) == pytest.approx((nifti.affine @ (0, 0, 9, 1))[:3], abs=1e-4)
+
+
+def test_without_a_wish_the_finest_stack_is_taken_and_named(scan: Path, run: Run, tmp_path: Path) -> None:
+    for k in range(4):
+        coarse = image(k, SeriesNumber=7, SeriesInstanceUID="2.25.7", SOPInstanceUID=f"2.25.77{k}", SliceThickness=5)
+        coarse.ImagePositionPatient = [-12, -10, 8 * k]
+        coarse.save_as(scan / f"coarse_{k}.dcm")
+    plain = run("nifti", scan, "--out", tmp_path / "out")
+    assert "series 2, stack 1: 16 slices 2 mm apart (the finest of 2" in plain.stderr
+    for name in ("7", "2.25.7"):
+        assert (
+            "series 7, stack 1: 4 slices 8 mm apart\n"
+            in run("nifti", scan, "--out", tmp_path / "out", "--series", name).stderr
+        )
+
+
+def test_notes_of_the_stack_and_figures_are_told_to_people_too(scan: Path, run: Run, tmp_path: Path) -> None:
+    (scan / "2_005.dcm").unlink()
+    result = run("nifti", scan, "--out", tmp_path / "out")
+    assert 0 == result.exit_code
+    assert "note: 1 slice(s) seem to be missing" in result.stdout
+    assert "max_distance_to_slice_mm: 2.00" in result.stdout or "max_distance_to_slice_mm: 1" in result.stdout
+
+
+NEEDLE = ("needle", "--target", "0,0,16", "--entry")
+WRONG_WISHES = [
+    (("mpr", "--normal", "1,2"), "three numbers"),
+    (("mpr", "--normal", "nan,0,1"), "three numbers"),
+    (("mpr", "--normal", "0,0,0"), "no length"),
+    (("mpr", "--normal", "0,0,1", "--plane", "axial"), "give one of them"),
+    (("mpr", "--centre", "900,0,0", "--count", "1", "--plane", "sagittal"), "does not cut"),
+    (("mpr", "--thickness", "-1"), "cannot be -1 mm"),
+    (("mpr", "--thickness", "nan"), "cannot be nan mm"),
+    (("mpr", "--thickness", "0"), "distance of more than 0"),
+    (("mpr", "--count", "0"), "0 pictures"),
+    (("curved", "--points", "0,0,10"), "needs 2 to"),
+    (("curved", "--points", "0,0,10 900,0,0"), "point 2 of the path lies outside"),
+    (("curved", "--points", "0,0,10 inf,0,0"), "three numbers"),
+    (("curved", "--points", "0,0,4 0,0,26", "--width", "0"), "width"),
+    ((*NEEDLE, "900,0,0"), "entry point lies outside"),
+    ((*NEEDLE, "0,0,16"), "same point"),
+    ((*NEEDLE, "0,0"), "three numbers"),
+    (("nifti", "--series", "2.25.999"), "there is no such series"),
+    (("nifti", "--stack", "5"), "there is no such series or stack here; there are: series 2, stack 1 (16 images)"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG_WISHES, ids=[" ".join(words) for words, _ in WRONG_WISHES])
+def test_a_wish_that_cannot_be_met_ends_with_status_2_and_a_sentence(
+    words: tuple[str, ...], said: str, scan: Path, run: Run, tmp_path: Path
+) -> None:
+    result = run(words[0], scan, "--out", tmp_path / "out", *words[1:])
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_spacing_that_no_picture_could_hold_is_refused_with_one_that_it_could(
+    scan: Path, run: Run, tmp_path: Path
+) -> None:
+    for spacing in ("0", "-1", "nan", "0.0001"):
+        result = run("isotropic", scan, "--out", tmp_path / "out", "--spacing", spacing)
+        assert 1 == result.exit_code, spacing
+        assert "spacing" in result.stderr
+        assert isinstance(result.exception, SystemExit)
+
+
+def two_slices(folder: Path) -> str:
+    series(folder, 2)
+    return "fewer than 3"
+
+
+def magnetic(folder: Path) -> str:
+    series(folder, 4, Modality="MR")
+    return "modality MR, not CT"
+
+
+def nothing(folder: Path) -> str:
+    folder.mkdir()
+    return "no DICOM images were found"
+
+
+def no_dicom(folder: Path) -> str:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no images here")
+    return "not a DICOM file"
+
+
+def two_patients(folder: Path) -> str:
+    series(folder)
+    image(0, PatientID="MRN2", SOPInstanceUID="2.25.5").save_as(folder / "other.dcm")
+    return "two patient IDs"
+
+
+def cut_off(folder: Path) -> str:
+    series(folder)
+    whole = (folder / "2_003.dcm").read_bytes()
+    (folder / "2_003.dcm").write_bytes(whole[:-1000])
+    return "slice 4"
+
+
+@pytest.mark.parametrize("make", [two_slices, magnetic, nothing, no_dicom, two_patients, cut_off])
+def test_images_of_which_nothing_can_be_made_end_with_status_1_and_a_sentence(
+    make: Callable[[Path], str], run: Run, tmp_path: Path
+) -> None:
+    said = make(tmp_path / "scan")
+    result = run("nifti", tmp_path / "scan", "--out", tmp_path / "out", "--json")
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert said in result.stderr
+    assert isinstance(result.exception, SystemExit)
+    assert "Doe" not in result.output
+    assert "MRN" not in result.output
+
+
+def test_images_of_two_studies_are_not_chosen_between(scan: Path, run: Run, tmp_path: Path) -> None:
+    other = series(tmp_path / "other", StudyInstanceUID="2.25.88", SeriesInstanceUID="2.25.89")
+    for k, path in enumerate(sorted(other.iterdir())):
+        changed = pydicom.dcmread(path)
+        changed.SOPInstanceUID = changed.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(f"2.25.8{k:03d}")
+        changed.save_as(path)
+    result = run("nifti", scan, other, "--out", tmp_path / "out")
+    assert (2, True) == (result.exit_code, "2 studies" in result.stderr)
+    assert 0 == run("nifti", scan, other, "--out", tmp_path / "out", "--series", "2.25.89").exit_code
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(scan: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = run("nifti", scan, "--out", tmp_path / "file" / "out")
+    assert (2, True) == (result.exit_code, "cannot be written" in result.stderr)
+
+
+def test_results_of_our_own_are_not_reconstructed_again(scan: Path, run: Run, tmp_path: Path) -> None:
+    outcome(run("isotropic", scan, "--out", tmp_path / "out", "--spacing", 1, "--json"))
+    result = run("nifti", tmp_path / "out", "--out", tmp_path / "again")
+    assert (1, True) == (result.exit_code, "a result of ctriage itself" in result.stderr)
