@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from reconstruction.planes import KIND_OF, PlanesKind, Projection, Slab
 from reconstruction.volume import Bits, Hu, Volume
 
 Unrolling = Literal["straightened", "stretched"]
+Through = Literal["spline", "lines"]
 _LONGEST_SIDE = 8192
 _MOST_POINTS = 10_000
 _SAME_PLACE = 1e-3  # mm
@@ -35,14 +36,14 @@ class Look:
     direction as the path allows. ``stretched`` (spine, jaw) unrolls the surface that ``across`` sweeps along the path,
     without any distortion on that surface: the path itself may wander from side to side. ``across`` (LPS) is by
     default the patient's right-left, head-feet for a path from side to side, and for a ring the axis it lies across.
-    ``through`` joins the points by a
-    cubic spline or by straight lines. ``width_mm`` is how far rows reach; ``thickness_mm`` and ``projection`` are of
-    the slab before and behind the surface; ``pixel_mm`` defaults to the smallest spacing of the volume.
+    ``through`` joins the points by a cubic spline or by straight lines. ``width_mm`` is how far rows reach;
+    ``thickness_mm`` and ``projection`` are of the slab before and behind the surface; ``pixel_mm`` defaults to the
+    smallest spacing of the volume. Raises ImpossibleView for a look that is none.
     """
 
     unrolling: Unrolling = "straightened"
     across: tuple[float, float, float] | None = None
-    through: Literal["spline", "lines"] = "spline"
+    through: Through = "spline"
     width_mm: float = 80.0
     thickness_mm: float = 0.0
     projection: Projection = "mean"
@@ -53,6 +54,9 @@ class Look:
             raise ImpossibleView("a curved reformat needs a width of more than 0 mm")
         if self.pixel_mm is not None and not (math.isfinite(self.pixel_mm) and self.pixel_mm > 0):
             raise ImpossibleView("the pixels of a picture need a size of more than 0 mm")
+        if self.unrolling not in get_args(Unrolling) or self.through not in get_args(Through):
+            raise ImpossibleView(f"no such curved reformat: {self.unrolling} through {self.through}")
+        Slab(thickness_mm=self.thickness_mm, count=1, projection=self.projection)
 
 
 VESSEL = Look()
@@ -113,7 +117,7 @@ def curved(volume: Volume, points_lps_mm: npt.ArrayLike, *, look: Look = VESSEL,
     path = _measured(points, look, pixel)
     forwards = _runs_down(points)
     surface = (_stretched if look.unrolling == "stretched" else _straightened)(path, look, pixel, forwards)
-    columns = max(1, round(look.width_mm / pixel))
+    columns = _columns(look.width_mm, pixel)
     origins, path_columns = surface.origins(columns, pixel)
     deep = np.cross(surface.across, surface.tangents)
     slab = Slab(thickness_mm=look.thickness_mm, projection=look.projection, count=1)
@@ -132,6 +136,12 @@ def curved(volume: Volume, points_lps_mm: npt.ArrayLike, *, look: Look = VESSEL,
         unrolling=look.unrolling,
         kind=KIND_OF[look.projection],
     )
+
+
+def _columns(width_mm: float, pixel: float) -> int:
+    if width_mm > _LONGEST_SIDE * pixel:
+        raise ImpossibleView(f"the picture is wider than {_LONGEST_SIDE} pixels; choose larger pixels")
+    return max(1, round(width_mm / pixel))
 
 
 def _checked(points_lps_mm: npt.ArrayLike, geometry: Geometry) -> Points:

@@ -207,6 +207,14 @@ def test_looks_that_cannot_be_are_refused() -> None:
         curved(volume, up, look=Look(across=(0, 0, 0)))
     with pytest.raises(ImpossibleView, match="larger pixels"):
         curved(volume, up, look=Look(pixel_mm=0.001))
-    for wrong in ({"width_mm": 0.0}, {"pixel_mm": -1.0}):
-        with pytest.raises(ImpossibleView, match="more than 0"):
-            Look(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ImpossibleView, match="wider"):
+        curved(volume, up, look=Look(width_mm=1e6))
+    for wrong in (
+        {"width_mm": 0.0},
+        {"pixel_mm": -1.0},
+        {"unrolling": "flat"},
+        {"through": "air"},
+        {"thickness_mm": -1},
+    ):
+        with pytest.raises(ImpossibleView):
+            Look(**wrong)
