@@ -14,7 +14,8 @@ from pipeline.process import Source, read_stack, stack_again
 from reconstruction.errors import ReconstructionError, RenderingUnavailable
 from reconstruction.planes import Planes
 from reconstruction.project import standard
-from reconstruction.render_3d import reduced, render_bone
+from reconstruction.render_3d import render_bone
+from reconstruction.render_grid import reduced
 from reconstruction.volume import Bits, Volume
 
 Rgb = npt.NDArray[np.uint8]
