@@ -181,6 +181,49 @@ def needle(common: Common, wished: OfNeedle) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfSurface:
+    """Of what, and how fine."""
+
+    tissue: Annotated[Literal["bone", "skin"], _option("--tissue", None, "Whose surface.")] = "bone"
+    triangles: Annotated[
+        int, typer.Option("--triangles", metavar="N", min=100, max=5_000_000, help="About how many triangles.")
+    ] = 200_000
+
+
+def surface(common: Common, wished: OfSurface) -> None:
+    """Make the closed surface of bone or skin as a model for 3D printing (STL). A face may be known by its skin."""
+
+    def make(job: "Job") -> "Figures":
+        from pacs_bridge.reconstruct_3d import make_surface
+
+        return make_surface(job, wished.tissue, wished.triangles)
+
+    _run(common, "surface", wished, make)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfTurn:
+    """What is shown, and how many pictures make a turn."""
+
+    preset: Annotated[Literal["bone", "brain", "vessel"], _option("--preset", None, "What is shown.")] = "bone"
+    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, max=720, help="Pictures of a whole turn.")] = 36
+    size: Annotated[int, typer.Option("--size", metavar="N", min=64, max=2048, help="Pixels of a picture's side.")] = (
+        512
+    )
+
+
+def turn(common: Common, wished: OfTurn) -> None:
+    """Render bone, brain or vessels while turning round the patient."""
+
+    def make(job: "Job") -> "Figures":
+        from pacs_bridge.reconstruct_3d import make_turn
+
+        return make_turn(job, wished.preset, wished.frames, wished.size)
+
+    _run(common, "turn", wished, make)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfNifti:
     """Nothing besides what is common."""
 
@@ -330,6 +373,8 @@ for command, its in (
     (mpr, OfPlanes),
     (curved, OfCurved),
     (needle, OfNeedle),
+    (surface, OfSurface),
+    (turn, OfTurn),
     (nifti, OfNifti),
 ):
     reconstruct.command()(taking(command, its))

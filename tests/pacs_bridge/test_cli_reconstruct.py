@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from pacs_bridge.cli import app
 from pacs_bridge.results.testing import ct_header, reread
+from reconstruction.surface import from_stl
 
 COUNT, ROWS, COLUMNS, STEP_MM, PIXEL_MM = 16, 40, 48, 2.0, 0.5
 Run = Callable[..., Result]
@@ -195,6 +196,39 @@ def test_a_needle_view_is_two_planes_and_two_pictures(scan: Path, run: Run, tmp_
     assert {"needle_1.png", "needle_2.png"} == {path.name for path in (tmp_path / "out").glob("*.png")}
 
 
+def test_the_bone_becomes_a_closed_model_of_its_size_at_its_place(run: Run, tmp_path: Path) -> None:
+    scan = series(tmp_path / "scan", PixelSpacing=[1, 1])
+    told = outcome(run("surface", scan, "--out", tmp_path / "out", "--triangles", 2000, "--json"))
+    document = pydicom.dcmread(tmp_path / "out" / "surface_bone.dcm")
+    stl = document.EncapsulatedDocument[: document.EncapsulatedDocumentLength]
+    assert (tmp_path / "out" / "surface_bone.stl").read_bytes() == stl
+    assert told["watertight"] is True
+    assert 3.0 == pytest.approx(told["volume_ml"], rel=0.15)  # 10 x 10 x 30 mm
+    places = from_stl(stl).vertices_lps_mm
+    assert [7.5, 4.5, 0] == pytest.approx(places.min(axis=0), abs=1.2)
+    assert [17.5, 14.5, 30] == pytest.approx(places.max(axis=0), abs=1.2)
+
+
+def test_a_turn_is_one_moving_picture(scan: Path, run: Run, tmp_path: Path) -> None:
+    told = outcome(run("turn", scan, "--out", tmp_path / "out", "--frames", 3, "--size", 64, "--json"))
+    capture = pydicom.dcmread(tmp_path / "out" / "turn_bone.dcm")
+    assert (3, 3, 64) == (told["frames"], capture.NumberOfFrames, capture.Rows)
+    with Image.open(tmp_path / "out" / "turn_bone.png") as picture:
+        assert 3 == getattr(picture, "n_frames", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("turn", "--preset", "brain"), "no skull"), (("surface", "--tissue", "skin"), "no skin in the image")],
+)
+def test_what_is_not_in_the_image_is_not_made(words: tuple[str, ...], said: str, run: Run, tmp_path: Path) -> None:
+    air = series(tmp_path / "air", RescaleIntercept=-3000)
+    result = run(words[0], air, "--out", tmp_path / "out", *words[1:])
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert said in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_a_volume_becomes_nifti_where_it_lies(scan: Path, run: Run, tmp_path: Path) -> None:
     told = outcome(run("nifti", scan, "--out", tmp_path / "out", "--json"))
     nifti = nibabel.load(tmp_path / "out" / "volume.nii.gz")
@@ -245,6 +279,8 @@ WRONG_WISHES = [
     ((*NEEDLE, "0,0"), "three numbers"),
     (("nifti", "--series", "2.25.999"), "there is no such series"),
     (("nifti", "--stack", "5"), "there is no such series or stack here; there are: series 2, stack 1 (16 images)"),
+    (("turn", "--frames", "0"), "--frames"),
+    (("turn", "--preset", "liver"), "vessel"),
 ]
 
 
