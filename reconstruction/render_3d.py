@@ -187,7 +187,7 @@ def _rendered(ready: _Prepared, views: Sequence[View], size: int, limit_s: float
         (folder / "job.json").write_text(json.dumps(_job(ready, views, reach_mm, size)), encoding="utf-8")
         reason = why_failed("reconstruction.render_child", folder, limit_s=limit)
         if reason is not None:
-            raise RenderingUnavailable(f"no 3D rendering: {reason}")
+            raise RenderingUnavailable(f"the rendering failed: {reason}")
         rgb = np.load(folder / "rgb.npy")
         inside = json.loads((folder / "timings.json").read_text(encoding="utf-8"))
     casting = inside["scene_s"] + sum(inside["frames_s"])

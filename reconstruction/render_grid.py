@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from itertools import product
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -13,6 +13,7 @@ from reconstruction.errors import NotAVolume, NothingToShow
 from reconstruction.geometry import Geometry
 from reconstruction.render_cast import HIGHEST_HU, RIM
 from reconstruction.render_looks import AIR_HU, GHOST_HU, Preset
+from reconstruction.resample import in_threads
 from reconstruction.volume import Bits, Hu, Mask, Volume
 
 LARGEST = 320  # the service's own: a cube of so many voxels along a side, 66 MB
@@ -56,16 +57,13 @@ def prepared(volume: Volume, preset: Preset, *, largest: int = LARGEST, shown: M
 def reduced(volume: Volume, *, largest: int = LARGEST) -> Volume:
     """Average whole blocks of voxels until no more than ``largest``³ are left, the finest axis first.
 
-    Works slice by slice: of the volume's own size nothing is copied.
+    Nothing of the volume's own size is copied.
     """
     factors = _factors(volume.geometry, largest)
     if factors == (1, 1, 1):
         return volume
     shape = _whole(volume.hu.shape, factors)
-    hu = np.empty(shape, dtype=np.int16)
-    for k in range(shape[0]):
-        hu[k] = _block_means(volume.hu[k * factors[0] : (k + 1) * factors[0]], factors, shape)
-    return Volume(hu=hu, geometry=_coarser(volume.geometry, factors, shape))
+    return Volume(hu=_block_means(volume.hu, factors), geometry=_coarser(volume.geometry, factors, shape))
 
 
 def near_patient(volume: Volume) -> tuple[Bits, Coarse]:
@@ -94,10 +92,7 @@ def dense_bone(volume: Volume) -> tuple[Bits, Coarse]:
     """Say, on blocks of about 3 mm, what is bone beyond doubt: dense, in pieces of 1 mL, and what they enclose."""
     every = _strides(volume.geometry, _COARSE_MM)
     spacing = [n * mm for n, mm in zip(every, volume.geometry.spacing_mm, strict=True)]
-    shape = _whole(volume.hu.shape, every)
-    means = np.stack(
-        [_block_means(volume.hu[k * every[0] : (k + 1) * every[0]], every, shape) for k in range(shape[0])]
-    )
+    means = _block_means(volume.hu, every)
     labels, count = ndimage.label(means > _DENSE_HU, _ALL_ROUND)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -168,13 +163,27 @@ def _coarser(geometry: Geometry, factors: Coarse, shape: Coarse) -> Geometry:
     return Geometry(affine=affine, shape=shape, frame_of_reference_uid=geometry.frame_of_reference_uid)
 
 
-def _block_means(slab: Hu, factors: Sequence[int], shape: tuple[int, ...]) -> Hu:
-    rows, columns = shape[1] * factors[1], shape[2] * factors[2]
-    total = np.zeros(shape[1:], dtype=np.int32)
-    for k, j, i in product(*(range(f) for f in factors)):
-        total += slab[k, j : rows : factors[1], i : columns : factors[2]]
-    means: Hu = np.rint(total / float(np.prod(factors))).astype(np.int16)
+def _block_means(hu: Hu, factors: Coarse) -> Hu:
+    """Average whole blocks, rounded half up; an incomplete last block is left out."""
+    means = np.empty(_whole(hu.shape, factors), dtype=np.int16)
+    in_threads(lambda span: _average(hu, factors, means, span), means.shape[0])
     return means
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _average(hu: Hu, factors: Coarse, means: Hu, span: tuple[int, int]) -> None:
+    count = factors[0] * factors[1] * factors[2]
+    sums = np.empty(means.shape[2], dtype=np.int64)
+    for k in range(span[0], span[1]):
+        for j in range(means.shape[1]):
+            sums[:] = count // 2
+            for z in range(k * factors[0], (k + 1) * factors[0]):
+                for y in range(j * factors[1], (j + 1) * factors[1]):
+                    for i in range(means.shape[2]):
+                        for x in range(i * factors[2], (i + 1) * factors[2]):
+                            sums[i] += hu[z, y, x]
+            for i in range(means.shape[2]):
+                means[k, j, i] = np.int16(sums[i] // count)
 
 
 def _reduced_within(volume: Volume, shown: Mask, largest: int) -> Volume:
@@ -188,7 +197,7 @@ def _reduced_within(volume: Volume, shown: Mask, largest: int) -> Volume:
         span = slice(n * factors[0], (n + 1) * factors[0])
         bits = shown.bits[span]
         slab = volume.hu[k + span.start : k + span.stop, j : j + bits.shape[1], i : i + bits.shape[2]]
-        hu[n] = _block_means(np.where(bits, slab, AIR_HU).astype(np.int16), factors, shape)
+        hu[n] = _block_means(np.where(bits, slab, AIR_HU).astype(np.int16), factors)[0]
     return Volume(hu=hu, geometry=_coarser(geometry, factors, shape))
 
 
