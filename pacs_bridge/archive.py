@@ -22,11 +22,13 @@ from typing import Any, Final, Literal, NewType
 
 import structlog
 
+from pacs_bridge.arrived_header import in_file
 from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
 from pacs_bridge.files import sync_folder, write_whole
 from pacs_bridge.instance import InstanceFacts, facts_from_json
 from pacs_bridge.part10 import file_header
 from pacs_bridge.settings import SettingsError
+from reconstruction.headers import Header, pack
 from scheduler.database import Database, migrate, statements
 
 StudyKey = NewType("StudyKey", str)
@@ -50,12 +52,17 @@ class Added(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """A Part-10 file of the archive; ``path`` is relative to the archive's folder, ``sha256`` its content's."""
+    """A Part-10 file of the archive; ``path`` is relative to the archive's folder, ``sha256`` its content's.
+
+    ``header`` is the packed Header of a CT image: read once, when the file came, for all who assemble it later. None
+    where it has to be read from the file.
+    """
 
     sha256: str
     path: str
     size_bytes: int
     transfer_syntax: str
+    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +96,10 @@ class ArchivedSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedInstance:
-    """A row of the index about the current content of a SOP instance; ``path`` is absolute."""
+    """A row of the index about the current content of a SOP instance; ``path`` is absolute.
+
+    ``header`` as in StoredFile; None also where the instance came before headers were kept.
+    """
 
     facts: InstanceFacts
     sha256: str
@@ -99,6 +109,7 @@ class ArchivedInstance:
     is_ours: bool
     calling_ae: str
     received_at: datetime
+    header: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,19 +163,22 @@ class Archive:
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
-    def store(self, facts: InstanceFacts, dataset: bytes, transfer_syntax: str, calling_ae: str) -> StoredFile:
+    def store(
+        self, facts: InstanceFacts, dataset: bytes, transfer_syntax: str, calling_ae: str, header: Header | None = None
+    ) -> StoredFile:
         """Put a received data set on the disk, byte for byte, durably; the same content is written once.
 
-        Raises StorageFull when the disk takes no more; nothing half-written stays.
+        ``header`` is what the data set says of its pixels, where that was read in passing (``arrived_header``). Raises
+        StorageFull when the disk takes no more; nothing half-written stays.
         """
         digest = hashlib.sha256(transfer_syntax.encode("ascii"))
         digest.update(dataset)
-        header = file_header(facts.sop_class_uid, facts.sop_instance_uid, transfer_syntax, calling_ae)
+        meta = file_header(facts.sop_class_uid, facts.sop_instance_uid, transfer_syntax, calling_ae)
         sha256 = digest.hexdigest()
         target = self._folder / sha256[:2] / f"{sha256}.dcm"
         if not target.exists():
             with self._room(len(dataset)):
-                write_whole(target, (header, dataset), self._incoming)
+                write_whole(target, (meta, dataset), self._incoming)
         # Also where it was there already: whoever renamed it may not have come this far.
         sync_folder(target.parent)
         return StoredFile(
@@ -172,6 +186,7 @@ class Archive:
             path=str(target.relative_to(self._folder)),
             size_bytes=target.stat().st_size,
             transfer_syntax=transfer_syntax,
+            header=None if header is None else pack(in_file(header, len(meta))),
         )
 
     @contextlib.contextmanager
@@ -346,6 +361,7 @@ def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_
         "path": stored.path,
         "size_bytes": stored.size_bytes,
         "transfer_syntax": stored.transfer_syntax,
+        "header": stored.header,
         "calling_ae": calling_ae,
         "received_at": received_at.isoformat(),
         "facts": json.dumps(facts.as_json()),
@@ -366,6 +382,7 @@ def _instance(row: Row, folder: Path) -> ArchivedInstance:
         is_ours=bool(row["is_ours"]),
         calling_ae=row["calling_ae"],
         received_at=datetime.fromisoformat(row["received_at"]),
+        header=row["header"],
     )
 
 

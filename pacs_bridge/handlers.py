@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 
-from pacs_bridge.archive import Archive, ArchivedSeries, Extent
+from pacs_bridge.archive import Archive, ArchivedInstance, ArchivedSeries, Extent
 from pacs_bridge.destinations import Destinations, deliver
 from pacs_bridge.ledger import CommittedReport, KeptObject, Ledger
 from pacs_bridge.logs import without_uids
@@ -146,24 +146,32 @@ class TriageHandler:
         """
         series, waiting = [], []
         for each in self.desk.archive.series_of(study):
-            files = self._files(study, each)
+            instances = self._instances(study, each)
+            files = {i.facts.sop_instance_uid: str(i.path) for i in instances}
             if files and each.state == "open":
                 waiting.append(_still_arriving(each))
                 files = _read_before(latest, files)
             if files:
-                series.append(self._with_kept_result(study, each.series_instance_uid, files))
+                series.append(self._with_kept_result(study, each.series_instance_uid, files, _headers(instances)))
         return _Complete(series=tuple(series), waiting=tuple(waiting))
 
-    def _files(self, study: str, series: ArchivedSeries) -> dict[str, str]:
+    def _instances(self, study: str, series: ArchivedSeries) -> list[ArchivedInstance]:
         """Return what ``select`` may read: nothing of ours, and only what belongs to a CT study."""
         instances = self.desk.archive.instances_of(study, series.series_instance_uid)
-        return {i.facts.sop_instance_uid: str(i.path) for i in instances if not i.is_ours and i.facts.is_ct}
+        return [i for i in instances if not i.is_ours and i.facts.is_ct]
 
-    def _with_kept_result(self, study: str, series: str, files: Mapping[str, str]) -> SeriesFiles:
+    def _with_kept_result(
+        self, study: str, series: str, files: Mapping[str, str], headers: Mapping[str, str]
+    ) -> SeriesFiles:
         kept = self.desk.ledger.series_result(
             study, series, digest=digest_of(files), provenance_key=self.desk.provenance_key
         )
-        return SeriesFiles(series_instance_uid=series, files=files, kept_result=kept)
+        return SeriesFiles(
+            series_instance_uid=series,
+            files=files,
+            kept_result=kept,
+            headers={uid: header for uid, header in headers.items() if uid in files},
+        )
 
     def _task(self, job: Job, complete: "_Complete", latest: CommittedReport | None) -> TriageTask:
         return TriageTask(
@@ -215,9 +223,11 @@ class DeriveHandler:
         if committed is None or latest is None or latest.version != version:
             return Nothing("a newer version has taken its place")
         outputs = self.desk.settings.outputs
+        instances = self._instances(study)
         task = DeriveTask(
             report_text=committed.report_text,
-            files=self._files(study),
+            files={i.facts.sop_instance_uid: str(i.path) for i in instances},
+            headers=_headers(instances),
             options=PictureOptions(**outputs.model_dump()),
             language=self.desk.settings.language,
             committed_at=committed.committed_at,
@@ -241,13 +251,13 @@ class DeriveHandler:
         study, version = _study(job), _version(job)
         self.desk.ledger.add_remarks(study, version, notes=(f"no pictures: {without_uids(reason)}",), timings_s={})
 
-    def _files(self, study: str) -> dict[str, str]:
-        return {
-            i.facts.sop_instance_uid: str(i.path)
+    def _instances(self, study: str) -> list[ArchivedInstance]:
+        return [
+            instance
             for series in self.desk.archive.series_of(study)
-            for i in self.desk.archive.instances_of(study, series.series_instance_uid)
-            if not i.is_ours
-        }
+            for instance in self.desk.archive.instances_of(study, series.series_instance_uid)
+            if not instance.is_ours
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,6 +371,11 @@ def _study(job: Job) -> str:
 
 def _version(job: Job) -> int:
     return int(str(job.payload["version"]))
+
+
+def _headers(instances: Sequence[ArchivedInstance]) -> dict[str, str]:
+    """Return the headers that were read when the instances came."""
+    return {i.facts.sop_instance_uid: i.header for i in instances if i.header is not None}
 
 
 def _still_arriving(series: ArchivedSeries) -> str:

@@ -1,30 +1,19 @@
-"""Which facts does the bridge need from a received data set, and how are they read without decoding it?
-
-One pass over the top-level elements, by lengths alone: nothing recurses, nothing is copied, pixels are stepped over.
-What comes before the pixels must be whole, and so must the pixels; what follows them is nobody's business here.
-"""
+"""Which facts does the bridge need from a received data set, and how are they read without decoding it?"""
 
 import math
 import re
 import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pydicom.charset import convert_encodings, decode_bytes
 
+from pacs_bridge.elements import BIG_ENDIAN, Elements, elements_of
 from pacs_bridge.errors import CannotUnderstand
 from pipeline.select import belongs_to_ct
 
 Triple = tuple[float, float, float]
-
-DEFLATED: Final = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
-IMPLICIT_VR: Final = "1.2.840.10008.1.2"
-BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
-MAX_DEPTH: Final = 64
-"""Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
-MAX_INFLATED_BYTES: Final = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +78,12 @@ def read_facts(dataset: bytes, transfer_syntax: str) -> InstanceFacts:
 
     Raises CannotUnderstand for bytes that are no data set, are cut off, are nested too deeply, or lack a valid UID.
     """
-    raw = _wanted_values(dataset, transfer_syntax)
+    return facts_of(elements_of(dataset, transfer_syntax), transfer_syntax)
+
+
+def facts_of(elements: Elements, transfer_syntax: str) -> InstanceFacts:
+    """Read the facts of elements that were found; raises CannotUnderstand where a UID is missing or not valid."""
+    raw = {tag: elements.value(tag) for tag in _WANTED if tag in elements.places}
     encodings = _encodings(raw)
     uids: dict[str, Any] = {name: _uid(raw, name) for name in _UIDS}
     texts: dict[str, Any] = {name: _text(raw.get(tag, b""), encodings) for name, tag in _TEXTS.items()}
@@ -139,108 +133,6 @@ _INTEGERS: Final = {
 }
 _OTHERS: Final = (0x80005, 0x80008, 0x80060, 0x201209, 0x201002, 0x200032, 0x200037, 0x280010, 0x280011, 0x180050)
 _WANTED: Final = frozenset((*_UIDS.values(), *_TEXTS.values(), *_INTEGERS.values(), *_OTHERS))
-_PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED: Final = 0xFFFFFFFF
-_LONG_FORM: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-
-
-def _wanted_values(dataset: bytes, transfer_syntax: str) -> dict[int, bytes]:
-    if transfer_syntax in DEFLATED:
-        dataset = _inflated(dataset)
-    walk = _Walk(dataset, implicit=transfer_syntax == IMPLICIT_VR, order=">" if transfer_syntax == BIG_ENDIAN else "<")
-    found: dict[int, bytes] = {}
-    try:
-        for tag, start, length in walk.top_level():
-            if tag in _WANTED:
-                found.setdefault(tag, dataset[start : start + length])
-    except struct.error as cut:
-        raise CannotUnderstand("it ends in the middle of an element") from cut
-    return found
-
-
-def _inflated(dataset: bytes) -> bytes:
-    """PS3.5 A.5: RFC 1951, no zlib header; a bomb is not inflated beyond what any study's object needs."""
-    try:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        plain = inflater.decompress(dataset, MAX_INFLATED_BYTES)
-    except zlib.error as broken:
-        raise CannotUnderstand("its deflated bytes are broken") from broken
-    if not inflater.eof:
-        raise CannotUnderstand("its deflated bytes are cut off, or too many")
-    return plain
-
-
-@dataclass(frozen=True, slots=True)
-class _Element:
-    tag: int
-    start: int
-    length: int
-    implicit: bool
-
-
-class _Walk:
-    """Steps over the elements of encoded bytes; every step goes forward, so it ends."""
-
-    __slots__ = ("_bytes", "_implicit", "_long", "_short", "_tag")
-
-    def __init__(self, dataset: bytes, *, implicit: bool, order: str) -> None:
-        self._bytes = dataset
-        self._implicit = implicit
-        self._tag = struct.Struct(order + "HH")
-        self._short = struct.Struct(order + "H")
-        self._long = struct.Struct(order + "L")
-
-    def top_level(self) -> Iterator[tuple[int, int, int]]:
-        """Yield tag, start and length of each value up to the pixels, which are checked to be whole."""
-        position = 0
-        while position < len(self._bytes):
-            element = self._element(position, self._implicit)
-            position = self._end_of(element)
-            if position > len(self._bytes):
-                raise CannotUnderstand("it ends in the middle of an element")
-            yield element.tag, element.start, position - element.start
-            if element.tag in _PIXELS:
-                return
-
-    def _element(self, position: int, implicit: bool) -> _Element:  # noqa: FBT001 - the syntax, not a choice
-        group, number = self._tag.unpack_from(self._bytes, position)
-        tag = group << 16 | number
-        vr = self._bytes[position + 4 : position + 6]
-        # pydicom reads on with implicit VR where no VR stands; so do we. Items never have one (PS3.5 7.5).
-        if implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
-            (length,) = self._long.unpack_from(self._bytes, position + 4)
-            return _Element(tag, position + 8, length, implicit)
-        if vr in _LONG_FORM:
-            (length,) = self._long.unpack_from(self._bytes, position + 8)
-            # PS3.5 6.2.2: UN of undefined length holds a sequence in implicit VR.
-            return _Element(tag, position + 12, length, vr == b"UN")
-        (length,) = self._short.unpack_from(self._bytes, position + 6)
-        return _Element(tag, position + 8, length, implicit)
-
-    def _end_of(self, element: _Element) -> int:
-        if element.length != _UNDEFINED:
-            return element.start + element.length
-        return self._end_of_sequence(element.start, element.implicit)
-
-    def _end_of_sequence(self, position: int, implicit: bool) -> int:  # noqa: FBT001 - the syntax, not a choice
-        """Return where a sequence (or encapsulated pixels) of undefined length ends."""
-        open_levels = [implicit]
-        while open_levels:
-            element = self._element(position, open_levels[-1])
-            position = element.start
-            if element.tag in (_ITEM_END, _SEQUENCE_END):
-                open_levels.pop()
-            elif element.length != _UNDEFINED:
-                position += element.length
-            else:
-                inner = open_levels[-1] if element.tag == _ITEM else element.implicit
-                open_levels.append(inner)
-            if len(open_levels) > MAX_DEPTH:
-                raise CannotUnderstand(f"its sequences are nested more than {MAX_DEPTH // 2} deep")
-        return position
 
 
 def _uid(raw: Mapping[int, bytes], name: str) -> str:

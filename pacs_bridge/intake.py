@@ -31,8 +31,10 @@ from pacs_bridge.arrival import (
     handle,
     restore,
 )
+from pacs_bridge.arrived_header import header_of
+from pacs_bridge.elements import elements_of
 from pacs_bridge.errors import CannotUnderstand, StorageFull
-from pacs_bridge.instance import InstanceFacts, read_facts
+from pacs_bridge.instance import InstanceFacts, facts_of
 from scheduler.database import Database
 
 _log = structlog.get_logger()
@@ -97,10 +99,12 @@ class Intake:
     def store(self, received: Received) -> StoreStatus:
         """Keep one instance; Success means that it is on the disk and in the index."""
         try:
-            facts = read_facts(received.dataset, received.transfer_syntax)
+            elements = elements_of(received.dataset, received.transfer_syntax)
+            facts = facts_of(elements, received.transfer_syntax)
             if facts.sop_class_uid != received.sop_class_uid:
                 return _refused(received, StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
-            stored = self._archive.store(facts, received.dataset, received.transfer_syntax, received.calling_ae)
+            header = header_of(elements, received.transfer_syntax) if facts.is_ct else None
+            stored = self._archive.store(facts, received.dataset, received.transfer_syntax, received.calling_ae, header)
             self._enter(facts, stored, received)
         except CannotUnderstand as problem:
             return _refused(received, StoreStatus.CANNOT_UNDERSTAND, str(problem))

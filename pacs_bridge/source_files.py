@@ -7,10 +7,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from pacs_bridge.results.sources import SourceHeaders
-from pipeline import wire
 from pipeline.process import Source
 from reconstruction.errors import NotDicom
-from reconstruction.headers import Header, read_dataset, read_header
+from reconstruction.headers import Header, read_dataset, read_headers, unpack
 
 
 def read_sources(files: Mapping[str, str], packed: Mapping[str, str]) -> tuple[dict[str, Source], tuple[str, ...]]:
@@ -18,15 +17,18 @@ def read_sources(files: Mapping[str, str], packed: Mapping[str, str]) -> tuple[d
 
     What cannot be read is left out and said in a note.
     """
+    paths = {uid: Path(file) for uid, file in files.items()}
+    indexed = {uid: _indexed(path, packed.get(uid)) for uid, path in paths.items()}
+    unread = [uid for uid, header in indexed.items() if header is None]
+    read = dict(zip(unread, read_headers([paths[uid] for uid in unread]), strict=True))
     sources: dict[str, Source] = {}
     reasons: Counter[str] = Counter()
-    for uid, file in files.items():
-        path = Path(file)
-        header = _indexed(path, packed.get(uid))
-        try:
-            sources[uid] = Source(header=header or read_header(path), path=path)
-        except NotDicom as error:
-            reasons[error.reason] += 1
+    for uid, path in paths.items():
+        header = indexed[uid] or read[uid]
+        if isinstance(header, NotDicom):
+            reasons[header.reason] += 1
+        else:
+            sources[uid] = Source(header=header, path=path)
     return sources, tuple(f"{count} image(s) could not be read: {reason}" for reason, count in reasons.items())
 
 
@@ -73,4 +75,4 @@ class DatasetsOnDisk(Mapping[str, Dataset]):
 
 def _indexed(path: Path, packed: str | None) -> Header | None:
     """Unpack a header whose file is still there: one that is gone shall be said to be, not assembled."""
-    return wire.loads(Header, packed) if packed and path.exists() else None
+    return unpack(packed) if packed and path.exists() else None

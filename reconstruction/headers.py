@@ -217,7 +217,11 @@ def _tag(keyword: str) -> int:
     return tag
 
 
-_SCAN = Scan(steady=[_tag(keyword) for keyword in _STEADY], each=[_tag(keyword) for keyword, _, _ in _EACH])
+_STEADY_TAGS, _EACH_TAGS = sorted(map(_tag, _STEADY)), [_tag(keyword) for keyword, _, _ in _EACH]
+HEADER_TAGS = frozenset((*_STEADY_TAGS, *_EACH_TAGS))
+"""The elements that make a Header."""
+
+_SCAN = Scan(steady=_STEADY_TAGS, each=_EACH_TAGS)
 
 
 def read_header(path: Path) -> Header:
@@ -237,6 +241,32 @@ def read_headers(paths: Sequence[Path], *, threads: int = 2) -> list[Header | No
     with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(read, [paths[n : n + _PATHS_AT_ONCE] for n in range(0, len(paths), _PATHS_AT_ONCE)])
         return [header for part in parts for header in part]
+
+
+def header_of_elements(
+    transfer_syntax_uid: str,
+    elements: Mapping[int, bytes],
+    *,
+    implementation_class_uid: str | None = None,
+    pixels: tuple[int | None, int | None] = (None, None),
+) -> Header:
+    """Make the Header of elements (whole, by tag, as they stand in a little endian file) that others have found.
+
+    Of ``elements`` those in HEADER_TAGS are read; ``pixels`` are the value's offset in the file and its length.
+    Raises Unsure where pydicom might read them otherwise.
+    """
+    if transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
+        raise Unsure
+    return _header_of(
+        Found(
+            transfer_syntax_uid=transfer_syntax_uid,
+            implementation_class_uid=implementation_class_uid,
+            steady=b"".join(elements[tag] for tag in _STEADY_TAGS if tag in elements),
+            each=tuple(elements.get(tag) for tag in _EACH_TAGS),
+            pixels_at=pixels[0],
+            pixels_length=pixels[1],
+        )
+    )
 
 
 def pack(header: Header) -> str:

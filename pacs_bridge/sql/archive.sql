@@ -33,10 +33,10 @@ on conflict do nothing
 -- name: add_instance
 insert into instances (
   sop_instance_uid, sha256, study_instance_uid, series_instance_uid, sop_class_uid, transfer_syntax, path, size_bytes,
-  is_current, is_ours, calling_ae, received_at, facts
+  is_current, is_ours, calling_ae, received_at, facts, header
 ) values (
   :sop_instance_uid, :sha256, :study_instance_uid, :series_instance_uid, :sop_class_uid, :transfer_syntax, :path,
-  :size_bytes, :is_current, :is_ours, :calling_ae, :received_at, :facts
+  :size_bytes, :is_current, :is_ours, :calling_ae, :received_at, :facts, :header
 )
 
 -- name: add_conflict

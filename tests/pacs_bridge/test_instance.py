@@ -14,8 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sequence import Sequence
 
+from pacs_bridge.elements import MAX_DEPTH
 from pacs_bridge.errors import CannotUnderstand
-from pacs_bridge.instance import MAX_DEPTH, facts_from_json, is_uid, read_facts
+from pacs_bridge.instance import facts_from_json, is_uid, read_facts
 from pacs_bridge.part10 import file_header, read_file
 
 EXPLICIT = "1.2.840.10008.1.2.1"
