@@ -31,8 +31,9 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: venv
+bench: venv peers
 	$(BIN)/python -m benchmarks study
+	$(BIN)/python -m benchmarks reconstruct
 
 # Take over the versions of a fresh environment that passed the tests.
 constraints: venv

@@ -1,16 +1,21 @@
-"""``python -m benchmarks NAME [--json] [--size toy|full]``: measure, and print side by side."""
+"""``python -m benchmarks NAME [--json] [--size toy|full] [--out DIR]``: measure, and print side by side."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, cast
 
-from benchmarks import study
+from benchmarks import geometry, reconstruct, study
 from benchmarks.figures import Result, as_json, as_text
 
 Size = Literal["toy", "full"]
-BENCHMARKS: dict[str, Callable[[Size], Result]] = {"study": study.run}
+BENCHMARKS: dict[str, Callable[[Size, Path | None], Result]] = {
+    "geometry": lambda size, _out: geometry.run(size),
+    "reconstruct": reconstruct.run,
+    "study": lambda size, _out: study.run(size),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,8 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--size", choices=("toy", "full"), default="full")
+    parser.add_argument("--out", type=Path, help="leave pictures and plots in this folder")
     chosen = parser.parse_args(arguments)
-    result = BENCHMARKS[chosen.name](cast(Size, chosen.size))
+    result = BENCHMARKS[chosen.name](cast(Size, chosen.size), chosen.out)
     sys.stdout.write((json.dumps(as_json(result), indent=2) if chosen.json else as_text(result)) + "\n")
     return 0
 

@@ -3,30 +3,57 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a figure is held against: at least (>=) or at most (<=) so much."""
+
+    way: Literal[">=", "<="]
+    value: float
+
+    def met_by(self, figure: float) -> bool:
+        """Say whether a figure holds."""
+        return figure >= self.value if self.way == ">=" else figure <= self.value
+
+    def __str__(self) -> str:
+        return f"{self.way} {self.value:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A benchmark's figures (ratios to a peer are named ``ratio_to_<peer>``, larger is better) and its rows."""
+    """A benchmark's figures (ratios to a peer are named ``ratio_to_<peer>``, larger is better) and its rows.
+
+    ``bars`` are what some figures are held against, ``notes`` what could not be measured, and why.
+    """
 
     name: str
     figures: Mapping[str, float]
     rows: Sequence[Mapping[str, Any]]
+    bars: Mapping[str, Bar] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """Return the object that ``--json`` prints."""
-    return {"name": result.name, "machine": machine(), "figures": dict(result.figures), "rows": list(result.rows)}
+    """Return the object that ``--json`` prints; bars and notes only where there are some."""
+    bars = {
+        name: {"bar": str(bar), "met": bar.met_by(result.figures[name])}
+        for name, bar in result.bars.items()
+        if name in result.figures
+    }
+    printed = {"name": result.name, "machine": machine(), "figures": dict(result.figures), "rows": list(result.rows)}
+    return {**printed, **({"bars": bars} if bars else {}), **({"notes": list(result.notes)} if result.notes else {})}
 
 
 def as_text(result: Result) -> str:
     """Return the figures and rows for people."""
     about = machine()
     lines = [f"{result.name}, on {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB"]
-    lines += [f"  {name:40s} {value:10.3f}" for name, value in result.figures.items()]
+    lines += [f"  {name:40s} {value:10.3f}{_beside(result, name)}" for name, value in result.figures.items()]
+    lines += [f"  not measured: {note}" for note in result.notes]
     for row in result.rows:
         lines.append("")
         lines += [f"  {name:40s} {_shown(value)}" for name, value in row.items()]
@@ -43,6 +70,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
     }
+
+
+def _beside(result: Result, name: str) -> str:
+    bar = result.bars.get(name)
+    if bar is None:
+        return ""
+    return f"   {bar!s:8s} {'met' if bar.met_by(result.figures[name]) else 'NOT MET'}"
 
 
 def _processor() -> str:
