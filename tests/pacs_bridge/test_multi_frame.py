@@ -1,7 +1,6 @@
 """A scan that comes as one multi-frame instance ends in the results that its single images end in."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.offline import process_paths
-from pacs_bridge.settings import Outputs, Settings
+from pacs_bridge.settings import Detectors, Outputs, Settings
 from pacs_bridge.tasks import DeriveTask, SeriesFiles, TriageTask, make_pictures, triage
 from pipeline import wire
 from pipeline.model import PictureOptions, Provenance, Report
@@ -23,7 +22,7 @@ from pipeline.phantom.multi_frame import JPEG_LS, write_enhanced
 SCAN = ScanOptions(
     rows=128, columns=128, slice_count=32, slice_thickness_mm=5.0, slice_step_mm=5.0, detail_mm=2.0, tilt_deg=12.0
 )
-PLAIN = Settings(outputs=Outputs(mpr=False, mip=False, render=False))
+PLAIN = Settings(outputs=Outputs(mpr=False, mip=False, render=False), detectors=Detectors(enabled=("hemorrhage",)))
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -143,5 +142,3 @@ def test_a_worker_reads_frames_and_pictures_them(frames: Path, tmp_path: Path) -
     first = next(each for each in pictures.objects if each.kind == "mpr")
     derived = pydicom.dcmread(BytesIO((tmp_path / "objects" / first.path).read_bytes()))
     assert [uid] == [item.ReferencedSOPInstanceUID for item in derived.SourceImageSequence]
-    again = triage(replace(task, objects_dir=str(tmp_path / "again")))
-    assert outcome.objects == again.objects
