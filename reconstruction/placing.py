@@ -12,6 +12,7 @@ from reconstruction.geometry import Points
 from reconstruction.headers import Header
 
 MINIMUM_SLICES = 3
+MOST_ROWS_COLUMNS = 8192
 WIDEST_IMAGE_MM = 2000.0
 FARTHEST_MM = 10_000.0
 """Beyond these a spacing or a coordinate is a damaged number, and a grid over it would not fit into memory."""
@@ -155,8 +156,11 @@ def _fault_of_spacing(header: Header) -> str:
     if spacing is None:
         return "a slice has no Pixel Spacing"
     stated = f"a Pixel Spacing of {spacing[0]:g} x {spacing[1]:g} mm"
-    usable = all(np.isfinite(s) and s > 0 for s in spacing)
-    return f"{stated} is too wide for a patient" if usable else f"{stated} is none"
+    if not all(np.isfinite(s) and s > 0 for s in spacing):
+        return f"{stated} is none"
+    if max(header.rows, header.columns) > MOST_ROWS_COLUMNS:
+        return f"{header.rows}x{header.columns} pixels announced; no CT image is that large"
+    return f"{stated} is too wide for a patient"
 
 
 def _fault_of_position(header: Header) -> str:
