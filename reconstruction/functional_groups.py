@@ -113,9 +113,9 @@ def encoded(dataset: Dataset) -> dict[int, bytes]:
 def per_frame(elements: Mapping[int, bytes], *, implicit: bool) -> list[Attributes | None]:
     """Return what each frame states, in the order of the frames: its own groups before the shared ones.
 
-    ``elements`` are the values of ``SEQUENCES`` in little endian. Attributes that nobody
-    states are absent; None stands for a frame whose groups are damaged. Where the sequence itself breaks off, the
-    frames described until then are returned.
+    ``elements`` are the values of ``SEQUENCES`` in little endian. Attributes that nobody states are absent; None stands
+    for a frame whose groups are damaged. Where the sequence itself breaks off, the frames described until then are
+    returned.
     """
     reading = _Reading(implicit=implicit)
     try:
@@ -162,6 +162,7 @@ class _Reading:
 
     def __init__(self, *, implicit: bool) -> None:
         self._implicit = implicit
+        self._unknown: _Reading = self if implicit else _Reading(implicit=True)  # what UN holds (PS3.5 6.2.2)
         self._known: dict[tuple[int, bytes], Attributes] = {}
 
     def items_of(self, value: bytes | None) -> Iterator[tuple[bytes, Span]]:
@@ -212,29 +213,29 @@ class _Reading:
         """Yield tag and value of each element of a data set; raises ValueError or struct.error where it breaks off."""
         at, end = span
         while at < end:
-            tag, start, length, may_nest = self._element(content, at)
+            tag, start, length, nested = self._element(content, at)
             if tag in _ENDS:
                 return
             if length == _UNDEFINED:
-                if not may_nest or depth > _DEEPEST:
+                if nested is None or depth > _DEEPEST:
                     raise _Damaged
-                at = self._after(content, start, end, depth + 1)
+                at = nested._after(content, start, end, depth + 1)
             else:
                 at = start + length
             if at > end:
                 raise _Damaged
             yield tag, (start, at)
 
-    def _element(self, content: Bytes, at: int) -> tuple[int, int, int, bool]:
-        """Return tag, start and length of a value, and whether it may be a sequence of undefined length."""
+    def _element(self, content: Bytes, at: int) -> tuple[int, int, int, "_Reading | None"]:
+        """Return tag, start and length of a value, and how to read it where it is a sequence of undefined length."""
         group, element, *_ = _implicit(content, at)
         tag = group << 16 | element
         if self._implicit or group == 0xFFFE:
-            return tag, at + 8, _length(content, at + 4)[0], True
+            return tag, at + 8, _length(content, at + 4)[0], self
         _, _, vr, length = _explicit(content, at)
         if vr in _LONG_VRS:
-            return tag, at + 12, _length(content, at + 8)[0], vr in (b"SQ", b"UN")
-        return tag, at + 8, length, False
+            return tag, at + 12, _length(content, at + 8)[0], {b"SQ": self, b"UN": self._unknown}.get(vr)
+        return tag, at + 8, length, None
 
     def _items(self, content: Bytes, span: Span, depth: int) -> Iterator[Span]:
         """Yield the content of each item of a sequence's value."""

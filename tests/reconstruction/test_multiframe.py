@@ -213,6 +213,19 @@ def test_frames_are_the_same_in_however_a_file_is_written(tmp_path: Path, syntax
     assert read_frames(path, header) == frames_of(pydicom.dcmread(path), header)
 
 
+def test_a_private_sequence_that_was_copied_as_unknown_hides_no_frame(tmp_path: Path) -> None:
+    made = enhanced_ct(images())
+    unknown = b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x09\x00\x01\x10\x02\x00\x00\x00ab\xfe\xff\x0d\xe0\x00\x00\x00\x00"
+    element = b"\x09\x00\x02\x10UN\x00\x00\xff\xff\xff\xff" + unknown + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+    content = rewritten(made, EXPLICIT_LE, undefined=True)
+    group = b"\x20\x00\x11\x91SQ"
+    path = tmp_path / "enhanced.dcm"
+    path.write_bytes(content.replace(group, element + group))
+    header = Header.from_dataset(made, EXPLICIT_LE)
+    assert frames_of(made, header) == read_frames(path, header)
+    assert 5 == len(read_frames(path, header).headers)
+
+
 def test_instances_of_a_concatenation_form_one_volume(tmp_path: Path) -> None:
     paths = saved(images((*EVEN, 12.5, 15.0)), tmp_path)
     (expected,) = volumes(paths)
