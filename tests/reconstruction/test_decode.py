@@ -4,6 +4,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydicom.encaps import encapsulate, get_frame
 
 from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.decode import Stored, stored_values
-from reconstruction.errors import UnreadablePixels
+from reconstruction.errors import NotAVolume, UnreadablePixels
 from reconstruction.headers import Header, read_dataset, read_header, transfer_syntax_of
 from reconstruction.slices import stack_of
 
@@ -53,6 +54,36 @@ def test_lossless_syntaxes_give_the_stored_values_bit_for_bit(shared_data: Path,
     expected = decoded(sample(shared_data, "1.2.1"))
     assert (-2000, 2402) == (int(expected.min()), int(expected.max()))
     np.testing.assert_array_equal(decoded(sample(shared_data, syntax)), expected)
+
+
+def test_every_real_image_is_read_in_its_place_as_it_is_parsed(shared_data: Path) -> None:
+    """Two ways to the pixels, one of them through pydicom: the same values, or the same refusal."""
+    folders = ("head_ge_tilted", "chest_1mm", "abdomen_ge_revolution", "head_normal_3mm", "head_phantom_philips/scout")
+    paths = sorted((shared_data / "syntaxes").glob("*.dcm"))
+    paths += [max((shared_data / folder).iterdir(), key=lambda p: (p.stat().st_size, p.name)) for folder in folders]
+    in_place = 0
+    for path in paths:
+        header = read_header(path)
+        in_place += header.pixels_at is not None
+        read = partial(pixel_reader({header.sop_instance_uid: path}), header)
+        np.testing.assert_array_equal(outcome(partial(decoded, path)), outcome(read))
+    assert len(paths) - 3 == in_place  # big endian, deflated, no pixels
+
+
+def outcome(read: Callable[[], Stored]) -> Stored | str:
+    try:
+        return read()
+    except UnreadablePixels as refused:
+        return str(refused)
+
+
+def test_an_image_without_pixel_spacing_is_decoded_and_makes_no_volume(shared_data: Path) -> None:
+    path = shared_data / "syntaxes" / "no-pixel-spacing.dcm"
+    header = read_header(path)
+    assert header.pixel_spacing_mm is None
+    assert (header.rows, header.columns) == decoded(path).shape
+    with pytest.raises(NotAVolume):
+        stack_of([replace(header, position_mm=(0.0, 0.0, float(n))) for n in range(3)])
 
 
 @pytest.mark.parametrize(("syntax", "most"), [("1.2.4.81", 1), ("1.2.4.91", 5)])
