@@ -185,6 +185,26 @@ SENTENCES: Mapping[str, str] = {
     "a slice has no Image Position (Patient)": "un corte carece de Image Position (Patient)",
     "a slice has no Image Orientation (Patient)": "un corte carece de Image Orientation (Patient)",
     "a slice has no Pixel Spacing": "un corte carece de Pixel Spacing",
+    "a slice's Image Position (Patient) holds values that are no numbers": (
+        "Image Position (Patient) de un corte contiene valores que no son números"
+    ),
+    "a slice's Image Position (Patient) lies more than {distance} m from the origin": (
+        "Image Position (Patient) de un corte está a más de {distance} m del origen"
+    ),
+    "the Image Orientation (Patient) is no rotation": "Image Orientation (Patient) no es una rotación",
+    "a Pixel Spacing of {size} is none": "un Pixel Spacing de {size} no es válido",
+    "a Pixel Spacing of {size} is too wide for a patient": (
+        "un Pixel Spacing de {size} es demasiado ancho para un paciente"
+    ),
+    "{size} pixels announced; no CT image is that large": (
+        "se anuncian {size} píxeles; ninguna imagen de TC es tan grande"
+    ),
+    "{count} slice(s) lie away from the line of the others, by up to {distance} mm": (
+        "{count} corte(s) quedan apartados de la línea de los demás, hasta {distance} mm"
+    ),
+    "a straight grid of {size} voxels of {spacing} is too large to be held; take {least} mm or more": (
+        "una rejilla recta de {size} vóxeles de {spacing} es demasiado grande; use {least} mm o más"
+    ),
     "{count} slices of {size} pixels do not fit into memory": "{count} cortes de {size} píxeles no caben en la memoria",
     "its volume does not fit into memory": "su volumen no cabe en la memoria",
     "none of its {count} images can be read": "no se puede leer ninguna de sus {count} imágenes",
@@ -234,6 +254,21 @@ SENTENCES: Mapping[str, str] = {
     ),
     "{count} slice(s) seem to be missing: {gaps} gap(s) of a multiple of {step} mm": (
         "parecen faltar {count} corte(s): {gaps} hueco(s) de un múltiplo de {step} mm"
+    ),
+    "small differences of the slice distances add up to {distance} mm": (
+        "pequeñas diferencias de las distancias entre cortes suman {distance} mm"
+    ),
+    "{count} slice(s) name no frame of reference; the one of the series is taken": (
+        "{count} corte(s) no nombran marco de referencia; se toma el de la serie"
+    ),
+    "slices are turned or shifted by up to {distance} mm against the common grid": (
+        "hay cortes girados o desplazados hasta {distance} mm respecto a la rejilla común"
+    ),
+    "a gantry tilt of {stated} degrees is stated, the slices lie at {found}: they are followed": (
+        "se indica una inclinación del gantry de {stated} grados, los cortes están a {found}: valen los cortes"
+    ),
+    "the slices' positions run against their instance numbers at {count} place(s): they are followed": (
+        "las posiciones de los cortes contradicen sus números de instancia en {count} lugar(es): valen las posiciones"
     ),
     "every slice names a frame of reference of its own; it is taken as not stated": (
         "cada corte nombra un marco de referencia propio; se toma como no indicado"
