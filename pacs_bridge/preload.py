@@ -10,12 +10,13 @@ import numpy as np
 
 from pacs_bridge import work
 from pipeline.detectors import hemorrhage, skull_fracture
+from reconstruction import part10_scan
 from reconstruction.geometry import Geometry
 from reconstruction.project import reformat
 from reconstruction.resample import regularise
 from reconstruction.volume import Volume
 
-LOADED = (work, hemorrhage, skull_fracture)
+LOADED = (work, hemorrhage, skull_fracture, part10_scan)
 """The modules whose import is slow, with all that they import."""
 
 

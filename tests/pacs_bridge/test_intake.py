@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.intake import Received, StoreStatus
+from reconstruction.headers import pack, read_header
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -142,3 +143,23 @@ def test_bytes_of_another_class_than_announced_are_refused(bridge: Any, receive:
     announced = replace(receive(), sop_class_uid=SECONDARY_CAPTURE)
     assert bridge.intake.store(announced) is StoreStatus.DOES_NOT_MATCH
     assert bridge.archive.studies() == []
+
+
+def test_what_an_image_says_of_its_pixels_is_indexed_as_its_file_tells_it(bridge: Any, receive: Any) -> None:
+    send(bridge, receive, 1, 2)
+    for each in bridge.archive.instances_of("1.2.3", "1.2.3.4"):
+        assert pack(read_header(each.path)) == each.header
+
+
+def test_only_ct_is_indexed_that_far(bridge: Any, receive: Any) -> None:
+    send(bridge, receive, 1, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    (other,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    assert other.header is None
+
+
+def test_of_two_contents_the_header_of_the_first_stays_current(bridge: Any, receive: Any) -> None:
+    send(bridge, receive, 1)
+    send(bridge, receive, 1, SeriesDescription="corrected")
+    (kept,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    assert pack(read_header(kept.path)) == kept.header
+    assert "corrected" not in kept.header
