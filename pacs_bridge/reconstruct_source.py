@@ -61,7 +61,7 @@ class Chosen:
     @property
     def title(self) -> str:
         """Name the stack as people at the machine know it, without any identifier."""
-        step = f"{self.stack.nominal_step_mm:g} mm"
+        step = f"{round(self.stack.nominal_step_mm, 2):g} mm"
         return f"{_title(self.row)}: {len(self.stack.headers)} slices {step} apart"
 
     @property

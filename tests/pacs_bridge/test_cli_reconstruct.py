@@ -237,6 +237,26 @@ def test_a_volume_becomes_nifti_where_it_lies(scan: Path, run: Run, tmp_path: Pa
     assert np.array([12, 10, 18]) == pytest.approx((nifti.affine @ (0, 0, 9, 1))[:3], abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["tilt_minus_18", "tilt_plus_16", "bone_1mm"])
+def test_every_slice_of_a_real_scan_lies_in_its_nifti_where_its_header_says(
+    name: str, shared_data: Path, run: Run, tmp_path: Path
+) -> None:
+    folder = shared_data / "head_phantom_philips" / name
+    told = outcome(run("nifti", folder, "--out", tmp_path / "out", "--json"))
+    nifti = nibabel.load(tmp_path / "out" / "volume.nii.gz")
+    slices = [each for path in folder.iterdir() if "ImagePositionPatient" in (each := pydicom.dcmread(path))]
+    slices.sort(key=lambda each: float(each.ImagePositionPatient[2]))
+    stored = np.asarray(nifti.dataobj)
+    assert told["shape_kji"] == [len(slices), *slices[0].pixel_array.shape]
+    for k, each in enumerate(slices):
+        for row, column in ((0, 0), (300, 411)):
+            lps = (nifti.affine @ (column, row, k, 1))[:3] * (-1, -1, 1)
+            assert place_of(each, row, column) == pytest.approx(lps, abs=0.02)
+    middle = slices[len(slices) // 2]
+    hu = middle.pixel_array * float(middle.RescaleSlope) + float(middle.RescaleIntercept)
+    assert np.array_equal(hu, stored[:, :, len(slices) // 2].T)
+
+
 def test_without_a_wish_the_finest_stack_is_taken_and_named(scan: Path, run: Run, tmp_path: Path) -> None:
     for k in range(4):
         coarse = image(k, SeriesNumber=7, SeriesInstanceUID="2.25.7", SOPInstanceUID=f"2.25.77{k}", SliceThickness=5)
