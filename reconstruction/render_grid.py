@@ -79,11 +79,13 @@ def near_patient(volume: Volume) -> tuple[Bits, Coarse]:
     labels, count = ndimage.label(ndimage.binary_opening(hu > _TISSUE_HU, cross))
     if count == 0:
         return np.ones(hu.shape, dtype=np.bool_), every
-    apart_mm = _apart_mm(labels == np.bincount(labels.ravel())[1:].argmax() + 1, volume.geometry, every)
+    patient = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    del labels
+    apart_mm = _apart_mm(patient, volume.geometry, every)
     near = apart_mm <= _NEAR_MM
     pieces, _ = ndimage.label((hu > _BONE_HU) & (apart_mm <= _FLAKES_MM), _ALL_ROUND)
     own = np.zeros(int(pieces.max()) + 1, dtype=np.bool_)
-    own[pieces[near]] = True
+    own[pieces[patient]] = True
     own[0] = False
     return near | ndimage.binary_dilation(own[pieces], _ALL_ROUND), every
 
@@ -173,17 +175,19 @@ def _block_means(hu: Hu, factors: Coarse) -> Hu:
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _average(hu: Hu, factors: Coarse, means: Hu, span: tuple[int, int]) -> None:
     count = factors[0] * factors[1] * factors[2]
-    sums = np.empty(means.shape[2], dtype=np.int64)
+    row = np.empty(means.shape[2] * factors[2], dtype=np.int64)
     for k in range(span[0], span[1]):
         for j in range(means.shape[1]):
-            sums[:] = count // 2
+            row[:] = 0
             for z in range(k * factors[0], (k + 1) * factors[0]):
                 for y in range(j * factors[1], (j + 1) * factors[1]):
-                    for i in range(means.shape[2]):
-                        for x in range(i * factors[2], (i + 1) * factors[2]):
-                            sums[i] += hu[z, y, x]
+                    for x in range(row.size):
+                        row[x] += hu[z, y, x]
             for i in range(means.shape[2]):
-                means[k, j, i] = np.int16(sums[i] // count)
+                total = count // 2
+                for x in range(i * factors[2], (i + 1) * factors[2]):
+                    total += row[x]
+                means[k, j, i] = np.int16(total // count)
 
 
 def _reduced_within(volume: Volume, shown: Mask, largest: int) -> Volume:
