@@ -267,6 +267,9 @@ SENTENCES: Mapping[str, str] = {
     "a gantry tilt of {stated} degrees is stated, the slices lie at {found}: they are followed": (
         "se indica una inclinación del gantry de {stated} grados, los cortes están a {found}: valen los cortes"
     ),
+    "a distance of {stated} mm between slices is stated, they lie {found} apart: they are followed": (
+        "se indica una distancia de {stated} mm entre cortes, están a {found}: valen los cortes"
+    ),
     "the slices' positions run against their instance numbers at {count} place(s): they are followed": (
         "las posiciones de los cortes contradicen sus números de instancia en {count} lugar(es): valen las posiciones"
     ),

@@ -17,14 +17,19 @@ FEW_SHARE = 0.1
 
 
 def contradictions(slices: Placed, geometry: Geometry, steps: Points) -> tuple[str, ...]:
-    """Note where a header denies where its slice is taken to lie, or the stated tilt and instance numbers deny it.
+    """Note where a header denies where its slice is taken to lie, or the stated tilt, distance or numbers deny it.
 
     ``slices`` in slice order; ``steps`` says at which k of the geometry each lies. The positions are followed in
     either case: they are what DICOM defines a slice's place by (PS3.3 C.7.6.2.1.1).
     """
     off = off_grid_mm(slices, geometry, steps)
     notes = (f"slices are turned or shifted by up to {off:.2f} mm against the common grid",) if off > NOTED_MM else ()
-    return (*notes, *_of_tilt(slices.headers, geometry.tilt_deg), *_of_numbers(slices.headers))
+    return (
+        *notes,
+        *_of_tilt(slices.headers, geometry.tilt_deg),
+        *_of_spacing(slices.headers, geometry),
+        *_of_numbers(slices.headers),
+    )
 
 
 def off_grid_mm(slices: Placed, geometry: Geometry, steps: Points) -> float:
@@ -45,6 +50,17 @@ def _of_tilt(headers: Sequence[Header], tilt_deg: float) -> tuple[str, ...]:
     if not denied:
         return ()
     return (f"a gantry tilt of {denied[0]:g} degrees is stated, the slices lie at {tilt_deg:.1f}: they are followed",)
+
+
+def _of_spacing(headers: Sequence[Header], geometry: Geometry) -> tuple[str, ...]:
+    """Note a stated distance that is neither the one along the normal nor, as some write it, along a tilted axis."""
+    step, along_axis = geometry.slice_step_mm, geometry.spacing_mm[0]
+    within = max(0.01 * along_axis, 0.02)
+    stated = {abs(h.spacing_between_slices_mm) for h in headers if h.spacing_between_slices_mm}
+    denied = sorted(s for s in stated if math.isfinite(s) and min(abs(s - step), abs(s - along_axis)) > within)
+    if not denied:
+        return ()
+    return (f"a distance of {denied[0]:g} mm between slices is stated, they lie {step:.2f} apart: they are followed",)
 
 
 def _of_numbers(headers: Sequence[Header]) -> tuple[str, ...]:

@@ -120,6 +120,7 @@ class Header:
     is_lossy: bool = False
     implementation_class_uid: str | None = None
     stack_id: str | None = None
+    spacing_between_slices_mm: float | None = None
 
     @property
     def has_pixels(self) -> bool:
@@ -173,6 +174,7 @@ class Header:
             patient_id=text("PatientID") or "",
             is_lossy=text("LossyImageCompression") == "01",
             implementation_class_uid=_implementation_of(dataset),
+            spacing_between_slices_mm=number("SpacingBetweenSlices"),
         )
 
 
@@ -188,7 +190,7 @@ _STEADY = (
     *("ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "SliceThickness", "GantryDetectorTilt"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "ConvolutionKernel", "KVP", "ContrastBolusAgent"),
     *("BodyPartExamined", "StudyDescription", "ProtocolName", "Manufacturer", "PatientAge", "StudyInstanceUID"),
-    *("PatientID", "LossyImageCompression"),
+    *("PatientID", "LossyImageCompression", "SpacingBetweenSlices"),
 )
 """What ``Header.from_dataset`` reads and a series usually repeats, so that it is converted once."""
 

@@ -40,6 +40,14 @@ def even(count: int, **changes: Any) -> list[Header]:
     [
         ({"tilt_tag_deg": 18.5}, "a gantry tilt of 18.5 degrees is stated, the slices lie at 0.0: they are followed"),
         ({"tilt_tag_deg": 0.4}, None),
+        (
+            {"spacing_between_slices_mm": 2.5},
+            "a distance of 2.5 mm between slices is stated, they lie 5.00 apart: they are followed",
+        ),
+        ({"spacing_between_slices_mm": 5.04}, None),
+        ({"spacing_between_slices_mm": -5.0}, None),
+        ({"spacing_between_slices_mm": math.inf}, None),
+        ({"spacing_between_slices_mm": 0.0}, None),
         ({"tilt_tag_deg": math.nan}, None),
         (
             {"orientation": (1.0, 0.0, 9e-4, 0.0, 1.0, 0.0), "rows": 512, "columns": 512},

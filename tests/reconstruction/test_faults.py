@@ -113,6 +113,9 @@ SAID: dict[str, Callable[[], list[Header]]] = {
     "a gantry tilt of 18.5 degrees is stated, the slices lie at 0.0: they are followed": lambda: with_one(
         tilt_tag_deg=18.5
     ),
+    "a distance of 2.5 mm between slices is stated, they lie 5.00 apart: they are followed": lambda: with_one(
+        spacing_between_slices_mm=2.5
+    ),
     "the slices' positions run against their instance numbers at 1 place(s): they are followed": lambda: with_one(
         position_mm=(-10.0, -20.0, 72.0)
     ),
