@@ -219,11 +219,15 @@ def _series_results(
         by_series[source.header.series_instance_uid].append(source)
     progress(f"study {study.number}: series", 0, len(by_series))
     for done, sources in enumerate(by_series.values(), start=1):
-        result = process_series(sources, detectors)
+        result = process_series(sources, detectors, watch=_watch(f"study {study.number}, series {done}", progress))
         for step, seconds in result.timings_s.items():
             timings[step] = timings.get(step, 0.0) + seconds
         progress(f"study {study.number}: series", done, len(by_series))
         yield result
+
+
+def _watch(where: str, progress: ShowProgress) -> ShowProgress:
+    return lambda step, done, total: progress(f"{where}: {step}", done, total)
 
 
 def _shown(products: Iterable[Product], study: _Study, progress: ShowProgress) -> Iterator[Product]:

@@ -81,8 +81,16 @@ class ReadStack:
     regularised: Regularised | None
 
 
+Watch = Callable[[str, int, int], object]
+"""Told a step ("assembled" slices, "detectors"), how much of it is done and how much there is."""
+
+
 def process_series(
-    sources: Sequence[Source], detectors: Sequence[Detector], *, clock: Callable[[], float] = time.monotonic
+    sources: Sequence[Source],
+    detectors: Sequence[Detector],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    watch: Watch = lambda _step, _done, _total: None,
 ) -> SeriesResult:
     """Examine every stack of one series with every detector; what cannot be read is a row with its reason."""
     timings = {"assemble": 0.0, "detect": 0.0}
@@ -90,7 +98,7 @@ def process_series(
     findings: list[Finding] = []
     paths = {s.header.sop_instance_uid: s.path for s in sources}
     for selected in stacks_in(sources):
-        row, found = _examine(selected, paths, detectors, timings, clock)
+        row, found = _examine(selected, paths, detectors, (timings, clock), watch)
         examined.append(row)
         findings.extend(found)
     return SeriesResult(
@@ -188,12 +196,13 @@ def _examine(
     selected: Selected,
     paths: Mapping[str, Path],
     detectors: Sequence[Detector],
-    timings: dict[str, float],
-    clock: Callable[[], float],
+    meter: tuple[dict[str, float], Callable[[], float]],
+    watch: Watch,
 ) -> tuple[ExaminedStack, list[Finding]]:
-    row = selected.row
+    row, (timings, clock) = selected.row, meter
     if selected.stack is None:
         return _unread(row, row.reason or "", detectors), []
+    watch("assembled", 0, len(row.instances))
     try:
         with _timed(timings, "assemble", clock):
             read = read_stack(selected.stack, paths)
@@ -202,12 +211,22 @@ def _examine(
     except MemoryError:
         return _unread(row, "its volume does not fit into memory", detectors), []
     row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
+    watch("assembled", len(row.instances), len(row.instances))
+    working = read.working
+    del read  # the slices as acquired and their padding: detectors need the memory
     with _timed(timings, "detect", clock):
-        looked = [_look(detector, read.working, row) for detector in detectors]
+        looked = [_look(detector, working, row) for detector in _watched(detectors, watch)]
     runs = tuple(each.run for each in looked)
     reason = None if any(run.status == "ran" for run in runs) else _why_not_analysed(runs)
     notes = (*row.notes, *(note for each in looked for note in each.notes))
     return replace(row, detectors=runs, reason=reason, notes=notes), [f for each in looked for f in each.findings]
+
+
+def _watched(detectors: Sequence[Detector], watch: Watch) -> Iterator[Detector]:
+    for done, detector in enumerate(detectors):
+        watch("detectors", done, len(detectors))
+        yield detector
+    watch("detectors", len(detectors), len(detectors))
 
 
 def _unread(row: ExaminedStack, reason: str, detectors: Sequence[Detector]) -> ExaminedStack:

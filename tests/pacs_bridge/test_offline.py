@@ -219,3 +219,18 @@ def test_a_second_file_of_an_instance_says_whether_it_holds_something_else(
     outcome = process_paths([scans], tmp_path / "out", NO_PICTURES, silent)
     differs = "a second file of the same SOP instance with other content; the first one is read"
     assert {"03.dcm": "the same file again", "04.dcm": differs} == reasons(outcome["ignored"])
+
+
+def test_each_step_of_a_study_is_shown_from_its_beginning_to_its_end(shared_data: Path, tmp_path: Path) -> None:
+    shown: dict[str, list[tuple[int, int]]] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        shown.setdefault(what, []).append((done, total))
+
+    process_paths([shared_data / "geometry_faults" / "gantrytilting"], tmp_path, NO_PICTURES, show)
+    series = "study 1, series 1"
+    assert ["reading", "study 1: series", f"{series}: assembled", f"{series}: detectors", "study 1: pictures"] == list(
+        shown
+    )
+    assert [(0, 4), (4, 4)] == shown[f"{series}: assembled"]
+    assert all(steps[-1][0] == steps[-1][1] for steps in shown.values())
