@@ -8,7 +8,6 @@ from pathlib import Path
 
 from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.headers import Header, read_headers
-from reconstruction.project import standard
 from reconstruction.slices import Stack, stacks_of
 from reconstruction.volume import Volume
 
@@ -41,6 +40,9 @@ def _read(files: Sequence[Path]) -> Volume:
 
 def _seconds(files: Sequence[Path]) -> dict[str, float]:
     """Read files never seen, and make the standard reformats one after the other; return the seconds of both."""
+    # Not above: whoever only reads need not wait for what makes pictures.
+    from reconstruction.project import standard
+
     started = time.perf_counter()
     volume = _read(files)
     read_at = time.perf_counter()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks import body, linearity, reading, reformatting, rendering
+from benchmarks.clock import others_percent, quietness
 from benchmarks.ct_series import Anatomy, paint_torso, write_series
 from benchmarks.figures import Bar, Result
 
@@ -53,7 +54,8 @@ PLANS = {
 def run(size: Literal["toy", "full"], out: Path | None = None) -> Result:
     """Measure all; pictures and the plot are left in ``out``, if given. Raises Differs where a reader's voxels do."""
     plan = PLANS[size]
-    report = _Report(figures={}, rows=[], notes=[])
+    row, notes = quietness(others_percent())
+    report = _Report(figures={}, rows=[row], notes=notes)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     _say("painting a torso")

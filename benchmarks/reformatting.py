@@ -5,7 +5,6 @@ cores, and BinShrink averages them; maxima are its projections, resampled to squ
 averaging out: one linear sample a slab, which is less than was asked for.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from benchmarks.clock import spent_by
 from benchmarks.figures import Bar
 from benchmarks.reading import Differs, Figures, Rows
 from reconstruction.convert import to_sitk
@@ -40,9 +40,8 @@ def measure_reformats(volume: Volume, repetitions: int) -> tuple[Figures, Rows]:
     for repetition in range(repetitions):
         row: dict[str, Any] = {"what": "reformats", "slices": len(volume.hu), "repetition": repetition + 1}
         for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            row[f"{name}_s"] = time.perf_counter() - started
+            _, spent = spent_by(way)
+            row[f"{name}_s"], row[f"{name}_processor_s"] = spent.wall_s, spent.processor_s
         rows.append(row)
     times = {name: median([row[f"{name}_s"] for row in rows]) for name in ways}
     figures = {f"reformat_{name}_s": seconds for name, seconds in times.items()}
