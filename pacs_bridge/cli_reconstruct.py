@@ -360,7 +360,7 @@ def _print(job: "Job", figures: "Figures", *, as_json: bool) -> None:
 
 def _shown(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.2f}"
+        return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
     if isinstance(value, list):
         return ", ".join(_shown(each) for each in value)
     if isinstance(value, dict):
