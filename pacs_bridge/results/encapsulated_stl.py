@@ -9,7 +9,7 @@ from pydicom.uid import EncapsulatedSTLStorage
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.identifiers import frame_of_reference_uid
 from pacs_bridge.results.part10 import SERIES_NUMBERS, coded, dress, finished, series_uid_of, uid_of
-from pacs_bridge.results.source_images import source_images
+from pacs_bridge.results.source_images import source_instances
 from pacs_bridge.results.sources import copy_attribute
 from pacs_bridge.results.texts import say
 from pipeline.model import ExaminedStack, Report, ResultObject, SurfaceTissue
@@ -70,12 +70,12 @@ def _describe_model(document: Dataset, context: Context, model: SurfaceModel) ->
     document.MeasurementUnitsCodeSequence = [coded("mm", "UCUM", "mm")]
     document.ModelModification = document.ModelMirroring = "NO"
     document.ContentDescription = say("disclaimer", context.language)
-    document.SourceInstanceSequence = source_images(context, model.stack)
+    document.SourceInstanceSequence = source_instances(context, model.stack)
     for item in document.SourceInstanceSequence:
         item.PurposeOfReferenceCodeSequence = [coded("121324", "DCM", "Source image")]
     series = Dataset()
     series.SeriesInstanceUID = model.stack.series_instance_uid
-    series.ReferencedInstanceSequence = source_images(context, model.stack)
+    series.ReferencedInstanceSequence = source_instances(context, model.stack)
     document.ReferencedSeriesSequence = [series]  # PS3.3 C.12.2: the same once more, by series
 
 

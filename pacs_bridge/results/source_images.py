@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from pacs_bridge.results.context import Context
-from pacs_bridge.results.part10 import reference
+from pacs_bridge.results.frames import referable_slices, references_to
 from pipeline.model import ExaminedStack
 from reconstruction.geometry import Points
 from reconstruction.planes import Planes
@@ -22,11 +23,13 @@ def source_images(context: Context, stack: ExaminedStack, span: tuple[int, int] 
     Frames of one multi-frame image are named by their numbers in one item. Raises MissingHeaders.
     """
     first, end = span or (0, len(stack.instances))
-    frames: dict[str, list[int]] = {}
-    for place in range(first, end):
-        numbers = frames.setdefault(stack.instances[place], [])
-        numbers.extend(stack.frames[place : place + 1])
-    return [_item(name, frames[str(name.SOPInstanceUID)]) for name in context.sources.referable(tuple(frames))]
+    part = replace(stack, instances=stack.instances[first:end], frames=stack.frames[first:end])
+    return references_to(referable_slices(context.sources, part))
+
+
+def source_instances(context: Context, stack: ExaminedStack) -> list[Dataset]:
+    """Return one item for each instance of a stack, whole, that can be referred to. Raises MissingHeaders."""
+    return source_images(context, replace(stack, frames=()))
 
 
 def slices_shown(stack: ExaminedStack, planes: Planes, frame: int) -> tuple[int, int]:
@@ -43,14 +46,6 @@ def slices_shown(stack: ExaminedStack, planes: Planes, frame: int) -> tuple[int,
     first = math.floor(float(places.min()) + _HEADER_ROUNDING)
     last = math.ceil(float(places.max()) - _HEADER_ROUNDING)
     return min(first, count - 1), max(last, first) + 1
-
-
-def _item(name: Dataset, frames: list[int]) -> Dataset:
-    """Name an image, and the frames of it that are meant (0: it is one image)."""
-    item = reference(name)
-    if any(frames):
-        item.ReferencedFrameNumber = sorted(frames)
-    return item
 
 
 def _corners(planes: Planes, frame: int) -> Points:

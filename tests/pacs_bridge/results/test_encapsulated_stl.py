@@ -1,6 +1,7 @@
 """A model for 3D printing: the file inside is the file that went in, and the object says what it is of."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_a_model_says_its_unit_its_place_and_its_sources() -> None:
     )
     sources = [item.ReferencedSOPInstanceUID for item in document.SourceInstanceSequence]
     assert [header.SOPInstanceUID for header in HEADERS] == sources
+
+
+def test_frames_of_one_instance_are_one_source() -> None:
+    frames = replace(STACK, instances=(STACK.instances[0],) * 8, frames=tuple(range(1, 9)))
+    model = SurfaceModel(tissue="bone", stl=stl(1), stack=frames)
+    document = read(build_model(context_of(HEADERS), report_of([frames]), model, 1))
+    (source,) = document.SourceInstanceSequence
+    assert (STACK.instances[0], False) == (source.ReferencedSOPInstanceUID, "ReferencedFrameNumber" in source)
 
 
 @pytest.mark.parametrize(
