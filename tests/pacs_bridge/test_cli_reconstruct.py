@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from pacs_bridge.cli import app
 from pacs_bridge.results.testing import ct_header, reread
+from pipeline.phantom.multi_frame import write_enhanced
 from reconstruction.surface import from_stl
 
 COUNT, ROWS, COLUMNS, STEP_MM, PIXEL_MM = 16, 40, 48, 2.0, 0.5
@@ -255,6 +256,20 @@ def test_every_slice_of_a_real_scan_lies_in_its_nifti_where_its_header_says(
     middle = slices[len(slices) // 2]
     hu = middle.pixel_array * float(middle.RescaleSlope) + float(middle.RescaleIntercept)
     assert np.array_equal(hu, stored[:, :, len(slices) // 2].T)
+
+
+def test_frames_of_an_enhanced_ct_are_rebuilt_as_single_images_are(scan: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "enhanced").mkdir()
+    write_enhanced(sorted(scan.iterdir()), tmp_path / "enhanced" / "all.dcm")
+    for folder in (scan, tmp_path / "enhanced"):
+        words = ("--plane", "axial", "--thickness", 0, "--step", 2, "--centre", "0,0,0", "--json")
+        outcome(run("mpr", folder, "--out", tmp_path / "out" / folder.name, *words))
+    single, frames = (images_in(tmp_path / "out" / name / "mpr") for name in ("scan", "enhanced"))
+    for one, other in zip(single, frames, strict=True):
+        assert np.array_equal(one.pixel_array, other.pixel_array)
+        assert one.ImagePositionPatient == other.ImagePositionPatient
+    (source,) = frames[5].SourceImageSequence
+    assert "ReferencedFrameNumber" in source
 
 
 def test_without_a_wish_the_finest_stack_is_taken_and_named(scan: Path, run: Run, tmp_path: Path) -> None:
