@@ -3,9 +3,11 @@
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import psutil
 
 T = TypeVar("T")
@@ -26,6 +28,21 @@ def spent_by(way: Callable[[], T]) -> tuple[T, Spent]:
     result = way()
     wall_s, after = time.perf_counter() - started, os.times()
     return result, Spent(wall_s=wall_s, processor_s=sum(after[:4]) - sum(before[:4]))
+
+
+def two_core_control() -> float:
+    """Return how much faster two threads do plain arithmetic than one: no decoder can gain more here and now."""
+    values = np.arange(300_000, dtype=np.float64)
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            np.sqrt(values, out=np.empty_like(values))
+        return times
+
+    _, one = spent_by(lambda: [work(150), work(150)])
+    with ThreadPoolExecutor(2) as pool:
+        _, two = spent_by(lambda: list(pool.map(work, (150, 150))))
+    return one.wall_s / two.wall_s
 
 
 def others_percent(over_s: float = 1.0) -> float:
