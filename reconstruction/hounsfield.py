@@ -1,10 +1,12 @@
 """Stored values -> Hounsfield units, in the room where the volume holds them."""
 
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from reconstruction.headers import Header
 from reconstruction.volume import Bits
 
 # mypy: disable-error-code="no-any-return"
@@ -24,107 +26,173 @@ _NOWHERE = (np.int32(1), np.int32(0))
 _LOWEST, _HIGHEST = np.int32(-32768), np.int32(32767)
 
 
-def rescale_in_place(values: Raw, header: Header, padding: Bits | None) -> tuple[int, bool]:
+class Scaled(Protocol):
+    """What of a Header decides how its pixels become Hounsfield units."""
+
+    @property
+    def bits_allocated(self) -> int: ...
+    @property
+    def bits_stored(self) -> int: ...
+    @property
+    def pixel_representation(self) -> int: ...
+    @property
+    def pixel_padding(self) -> tuple[int, int] | None: ...
+    @property
+    def rescale_slope(self) -> float | None: ...
+    @property
+    def rescale_intercept(self) -> float | None: ...
+
+
+class _Scale(NamedTuple):
+    """That part of a Header alone: the slices of a series mostly share it."""
+
+    bits_allocated: int
+    bits_stored: int
+    pixel_representation: int
+    pixel_padding: tuple[int, int] | None
+    rescale_slope: float | None
+    rescale_intercept: float | None
+
+
+class _Way(NamedTuple):
+    """How the pixels of one scale become Hounsfield units, worked out once for all slices that share it."""
+
+    layouts: tuple[Layout, Layout]
+    limits: Layout
+    ends: Ends
+    """The range of padding in the type of the pixels; its start lies above its end where there is none."""
+    stored: Ends
+    whole: Ends
+    number: Pixel
+    air: Pixel
+    adds_whole: bool
+    always_fits: bool
+
+
+def rescale_in_place(values: Raw, header: Scaled, padding: Bits | None) -> tuple[int, bool]:
     """Turn one slice's raw values of at most 16 bits allocated into Hounsfield units where they stand.
 
     Drops what lies above Bits Stored (PS3.5 8.1.1) but from padding, rescales, rounds half to even and saturates.
     ``padding`` is the slice of the mask, all False yet. Returns how many measured values saturated, and whether any
     pixel is padded.
     """
-    raw, layouts = values.reshape(-1), (_layout(header, header.bits_stored), _layout(header, header.bits_allocated))
-    limits = _NOWHERE if padding is None else _limits(header)
+    scale = _scale_of(header, padding)
+    way, raw = _way(scale), values.reshape(-1)
+    has_padding = way.ends[0] <= way.ends[1]
+    if way.always_fits and not has_padding:
+        _add(raw.view(type(way.number)), *way.stored, way.number)
+        return 0, False
     mark = np.empty(0, dtype=np.bool_) if padding is None else padding.reshape(-1)
-    is_padded, fits = _look(raw, header, limits)
-    slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
-    if not adds_whole_number(header):
-        return _by_fractions(raw, layouts, limits if is_padded else _NOWHERE, mark, (slope, intercept)), is_padded
+    is_padded, fits = _look(raw, scale, way)
+    limits = way.limits if is_padded else _NOWHERE
+    if not way.adds_whole:
+        factors = scale.rescale_slope or 1.0, scale.rescale_intercept or 0.0
+        return _by_fractions(raw, way.layouts, limits, mark, factors), is_padded
     if fits:
-        _add_typed(raw, header, limits if is_padded else _NOWHERE, mark)
+        _add_typed(raw, way, mark if is_padded else None)
         return 0, is_padded
+    intercept = np.int32(scale.rescale_intercept or 0.0)
     if is_padded:
-        return _add_beside_padding(raw, layouts, limits, mark, np.int32(intercept)), True
-    return _add_and_saturate(raw, layouts[0], np.int32(intercept)), False
+        return _add_beside_padding(raw, way.layouts, limits, mark, intercept), True
+    return _add_and_saturate(raw, way.layouts[0], intercept), False
 
 
-def _look(raw: Raw, header: Header, limits: Layout) -> tuple[bool, bool]:
+def _scale_of(header: Scaled, padding: Bits | None) -> _Scale:
+    return _Scale(
+        header.bits_allocated,
+        header.bits_stored,
+        header.pixel_representation,
+        None if padding is None else header.pixel_padding,
+        header.rescale_slope,
+        header.rescale_intercept,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _way(scale: _Scale) -> _Way:
+    layouts, limits = (_layout(scale, scale.bits_stored), _layout(scale, scale.bits_allocated)), _limits(scale)
+    adds_whole = adds_whole_number(scale)
+    number = int(scale.rescale_intercept or 0.0) - int(layouts[0][1]) if adds_whole else 0
+    return _Way(
+        layouts=layouts,
+        limits=limits,
+        ends=_ends(scale, limits),
+        stored=_typed(scale, layouts[0]),
+        whole=_typed(scale, layouts[1]),
+        number=_wrapped(scale, number),
+        air=_wrapped(scale, AIR_HU),
+        adds_whole=adds_whole,
+        always_fits=adds_whole and _fits(scale, *_stored_range(scale)),
+    )
+
+
+def _look(raw: Raw, scale: _Scale, way: _Way) -> tuple[bool, bool]:
     """Say whether any pixel is padded, and whether all values stay within 16 bits when the intercept is added."""
-    ends, fits = _ends(header, limits), _fits(header, *_stored_range(header))
-    if fits and ends[0] > ends[1]:
-        return False, True
-    typed = raw.view(type(ends[0]))
-    if header.bits_stored == 16:
-        found, lowest, highest = _survey_whole(typed, ends)
+    typed = raw.view(type(way.number))
+    if scale.bits_stored == 16:
+        found, lowest, highest = _survey_whole(typed, way.ends)
     else:
-        found, lowest, highest = _survey(typed, _typed(header, header.bits_stored), _whole(header), ends)
-    return found > 0, fits or _fits(header, int(lowest), int(highest))
+        found, lowest, highest = _survey(typed, way.stored, way.whole, way.ends)
+    return found > 0, way.always_fits or _fits(scale, int(lowest), int(highest))
 
 
-def _add_typed(raw: Raw, header: Header, limits: Layout, mark: Bits) -> None:
-    bits, sign = _typed(header, header.bits_stored)
-    number = int(header.rescale_intercept or 0.0) - int(_layout(header, header.bits_stored)[1])
-    ends = _ends(header, limits)
-    typed = raw.view(type(bits))
-    if ends[0] > ends[1]:
-        _add(typed, bits, sign, _wrapped(header, number))
-        return
-    kept = (bits, sign, _wrapped(header, number), _wrapped(header, AIR_HU))
-    _add_and_mark(typed, _whole(header), ends, kept, mark)
+def _add_typed(raw: Raw, way: _Way, mark: Bits | None) -> None:
+    """Add where no value can leave 16 bits; beside padding where there is a mask."""
+    typed = raw.view(type(way.number))
+    if mark is None:
+        _add(typed, *way.stored, way.number)
+    else:
+        _add_and_mark(typed, way.whole, way.ends, (*way.stored, way.number, way.air), mark)
 
 
-def _ends(header: Header, limits: Layout) -> Ends:
-    """Return the range of padding in the type of the pixels; its start lies above its end where there is none."""
-    dtype, (lowest, highest) = _dtype(header), _range(header)
+def _ends(scale: Scaled, limits: Layout) -> Ends:
+    dtype, (lowest, highest) = _dtype(scale), _range(scale)
     low, high = max(int(limits[0]), lowest), min(int(limits[1]), highest)
     return (dtype(low), dtype(high)) if low <= high else (dtype(1), dtype(0))
 
 
-def _dtype(header: Header) -> type[np.int16] | type[np.uint16]:
-    return np.int16 if header.pixel_representation == 1 else np.uint16
+def _dtype(scale: Scaled) -> type[np.int16] | type[np.uint16]:
+    return np.int16 if scale.pixel_representation == 1 else np.uint16
 
 
-def _typed(header: Header, bits: int) -> Ends:
-    mask, sign = (_wrapped(header, int(part)) for part in _layout(header, bits))
-    return mask, sign
+def _typed(scale: Scaled, layout: Layout) -> Ends:
+    return _wrapped(scale, int(layout[0])), _wrapped(scale, int(layout[1]))
 
 
-def _wrapped(header: Header, value: int) -> Pixel:
+def _wrapped(scale: Scaled, value: int) -> Pixel:
     """Take the lowest 16 bits in the type of the pixels: a sum of such is right when it needs no more."""
-    lowest = _range(header)[0]
-    return _dtype(header)((value - lowest) % (1 << 16) + lowest)
+    lowest = _range(scale)[0]
+    return _dtype(scale)((value - lowest) % (1 << 16) + lowest)
 
 
-def _whole(header: Header) -> Ends:
-    return _typed(header, header.bits_allocated)
+def _range(scale: Scaled) -> tuple[int, int]:
+    return (-(1 << 15), (1 << 15) - 1) if scale.pixel_representation == 1 else (0, (1 << 16) - 1)
 
 
-def _range(header: Header) -> tuple[int, int]:
-    return (-(1 << 15), (1 << 15) - 1) if header.pixel_representation == 1 else (0, (1 << 16) - 1)
+def _stored_range(scale: Scaled) -> tuple[int, int]:
+    span = 1 << scale.bits_stored
+    return (-span // 2, span // 2 - 1) if scale.pixel_representation == 1 else (0, span - 1)
 
 
-def _stored_range(header: Header) -> tuple[int, int]:
-    span = 1 << header.bits_stored
-    return (-span // 2, span // 2 - 1) if header.pixel_representation == 1 else (0, span - 1)
-
-
-def _fits(header: Header, low: int, high: int) -> bool:
-    intercept = header.rescale_intercept or 0.0
+def _fits(scale: Scaled, low: int, high: int) -> bool:
+    intercept = scale.rescale_intercept or 0.0
     return low + intercept >= -(1 << 15) and high + intercept < 1 << 15
 
 
-def adds_whole_number(header: Header) -> bool:
+def adds_whole_number(scale: Scaled) -> bool:
     """Say whether rescaling is adding a whole number, and stays so in 32 bits."""
-    slope, intercept = header.rescale_slope or 1.0, header.rescale_intercept or 0.0
-    return slope == 1.0 and intercept.is_integer() and abs(intercept) <= _LARGEST_INTERCEPT and header.bits_stored <= 16
+    slope, intercept = scale.rescale_slope or 1.0, scale.rescale_intercept or 0.0
+    return slope == 1.0 and intercept.is_integer() and abs(intercept) <= _LARGEST_INTERCEPT and scale.bits_stored <= 16
 
 
-def _layout(header: Header, bits: int) -> Layout:
-    return np.int32((1 << bits) - 1), np.int32(1 << (bits - 1) if header.pixel_representation == 1 else 0)
+def _layout(scale: Scaled, bits: int) -> Layout:
+    return np.int32((1 << bits) - 1), np.int32(1 << (bits - 1) if scale.pixel_representation == 1 else 0)
 
 
-def _limits(header: Header) -> Layout:
-    if header.pixel_padding is None:
+def _limits(scale: Scaled) -> Layout:
+    if scale.pixel_padding is None:
         return _NOWHERE
-    low, high = (min(max(end, -(1 << 31)), (1 << 31) - 1) for end in header.pixel_padding)
+    low, high = (min(max(end, -(1 << 31)), (1 << 31) - 1) for end in scale.pixel_padding)
     return np.int32(low), np.int32(high)
 
 
