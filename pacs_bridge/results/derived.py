@@ -2,25 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
-from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from pacs_bridge.results.alike import Alike, Pieces, long_element, text_element
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.identifiers import frame_of_reference_uid
 from pacs_bridge.results.part10 import (
     SERIES_NUMBERS,
     coded,
     dress,
-    finished,
     series_uid_of,
     uid_of,
 )
-from pacs_bridge.results.source_images import slices_shown, source_images
+from pacs_bridge.results.source_images import SOURCE_IMAGE_SEQUENCE, EncodedSources, slices_shown
 from pacs_bridge.results.sources import ACQUISITION, copy_attribute, copy_lossy_history
 from pacs_bridge.results.texts import say
 from pipeline.model import ExaminedStack, ObjectKind, Report, ResultObject
@@ -35,6 +33,8 @@ _DERIVATIONS: Mapping[PlanesKind, tuple[str, str]] = {
 }
 # Image Type value 4; RESAMPLED is PS3.3 C.8.16.1.4's word for values that were interpolated and nothing more
 _CONTRASTS: Mapping[PlanesKind, str] = {"mpr": "MPR", "mip": "MIP", "minip": "MINIP", "isotropic": "RESAMPLED"}
+_INSTANCE_NUMBER, _POSITION, _PIXEL_DATA = 0x00200013, 0x00200032, 0x7FE00010
+_VARYING = (SOURCE_IMAGE_SEQUENCE, _INSTANCE_NUMBER, _POSITION, _PIXEL_DATA)
 _TYPE_2 = ("KVP", "AcquisitionNumber", "PositionReferenceIndicator", "PatientPosition")
 
 
@@ -57,28 +57,47 @@ def build_derived_series(context: Context, report: Report, reformat: Reformat, n
 
     Each names as its sources the slices that its slab touches. Raises MissingHeaders.
     """
-    shared = _shared(context, report, reformat, number)
-    sources, named = Dataset(), (0, 0)
+    template = _template(context, report, reformat, number)
+    series = Alike(template, _VARYING)
+    sources = EncodedSources(context, reformat.stack)
     for index in range(len(reformat.planes.hu)):
-        span = slices_shown(reformat.stack, reformat.planes, index)
-        if span != named:
-            sources, named = _sources(context, reformat.stack, span), span
         image = reformat.images_before + index + 1
-        frame = _frame((shared, sources), reformat.planes, index)
-        frame.SOPInstanceUID = uid_of(report, f"{_kind(reformat)}:{number}", image)
-        frame.InstanceNumber = image
-        yield finished(frame, _kind(reformat), image)
+        name = uid_of(report, f"{_kind(reformat)}:{number}", image)
+        named = sources.element(slices_shown(reformat.stack, reformat.planes, index))
+        yield ResultObject(
+            kind=_kind(reformat),
+            index=image,
+            sop_instance_uid=name,
+            sop_class_uid=str(template.SOPClassUID),
+            series_instance_uid=str(template.SeriesInstanceUID),
+            part10=series.file(name, _own(reformat.planes, index, image) | {SOURCE_IMAGE_SEQUENCE: named}),
+            label=str(template.SeriesDescription),
+        )
 
 
 def _kind(reformat: Reformat) -> ObjectKind:
     return reformat.kind or reformat.planes.kind
 
 
-def _sources(context: Context, stack: ExaminedStack, span: tuple[int, int]) -> Dataset:
-    """Encode the references to these slices, which neighbouring images share."""
-    sources = Dataset()
-    sources.SourceImageSequence = source_images(context, stack, span)
-    return _read_back(sources)
+def _template(context: Context, report: Report, reformat: Reformat, number: int) -> Dataset:
+    """Return what the images of the series share, with a placeholder for each element that varies."""
+    template = _shared(context, report, reformat, number)
+    template.SOPInstanceUID = template.SeriesInstanceUID
+    template.SourceImageSequence = []
+    template.InstanceNumber = 1
+    template.ImagePositionPatient = ["0", "0", "0"]
+    template.add_new(_PIXEL_DATA, "OW", b"")
+    return template
+
+
+def _own(planes: Planes, index: int, image: int) -> dict[int, Pieces]:
+    """Encode what one image says alone, but for its sources."""
+    pixels = np.ascontiguousarray(planes.hu[index], dtype="<i2")
+    return {
+        _INSTANCE_NUMBER: (text_element(_INSTANCE_NUMBER, "IS", str(image)),),
+        _POSITION: (text_element(_POSITION, "DS", *_decimals(planes.origins_lps_mm[index])),),
+        _PIXEL_DATA: long_element(_PIXEL_DATA, "OW", pixels.data),
+    }
 
 
 def _shared(context: Context, report: Report, reformat: Reformat, number: int) -> Dataset:
@@ -102,7 +121,7 @@ def _shared(context: Context, report: Report, reformat: Reformat, number: int) -
     value, meaning = _DERIVATIONS[planes.kind]
     shared.DerivationCodeSequence = [coded(value, "DCM", meaning)]
     dress(shared, context, report)
-    return _read_back(shared)
+    return shared
 
 
 def _description(context: Context, reformat: Reformat) -> str:
@@ -146,22 +165,3 @@ def _describe_plane(planes: Planes, target: Dataset) -> None:
 def _decimals(values: Sequence[float]) -> list[str]:
     """Write numbers in the 16 characters of a decimal string; -0.0 becomes 0."""
     return [format_number_as_ds(float(value) + 0.0) for value in values]
-
-
-def _read_back(shared: Dataset) -> Dataset:
-    """Return the data set as undecoded bytes: hundreds of frames then share one encoding of hundreds of references."""
-    buffer = BytesIO()
-    dcmwrite(buffer, shared, implicit_vr=False, little_endian=True)
-    buffer.seek(0)
-    return dcmread(buffer, force=True)
-
-
-def _frame(shared: tuple[Dataset, Dataset], planes: Planes, index: int) -> Dataset:
-    frame = Dataset()
-    for part in shared:
-        frame.update({tag: part.get_item(tag) for tag in list(part.keys())})
-    implicit_vr, little_endian = shared[0].original_encoding
-    frame.set_original_encoding(implicit_vr, little_endian, shared[0].original_character_set)
-    frame.ImagePositionPatient = _decimals(planes.origins_lps_mm[index])
-    frame.add_new("PixelData", "OW", np.ascontiguousarray(planes.hu[index], dtype="<i2").tobytes())
-    return frame

@@ -127,12 +127,13 @@ def finished(dataset: Dataset, kind: ObjectKind, index: int) -> ResultObject:
         sop_instance_uid=str(dataset.SOPInstanceUID),
         sop_class_uid=str(dataset.SOPClassUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
-        part10=_written(dataset),
+        part10=written(dataset),
         label=str(dataset.get("SeriesDescription") or ""),
     )
 
 
-def _written(dataset: Dataset) -> bytes:
+def written(dataset: Dataset) -> bytes:
+    """Return the Part-10 file of a dressed data set."""
     meta: Any = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -3,10 +3,13 @@
 import itertools
 import math
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
+from pacs_bridge.results.alike import Pieces, item, long_element, text_element
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.frames import referable_slices, references_to
 from pipeline.model import ExaminedStack
@@ -14,6 +17,9 @@ from reconstruction.geometry import Points
 from reconstruction.planes import Planes
 from reconstruction.resample import positions_mm
 
+SOURCE_IMAGE_SEQUENCE = 0x00082112
+_REFERENCED_SOP_CLASS_UID = 0x00081150
+_REFERENCED_SOP_INSTANCE_UID = 0x00081155
 _HEADER_ROUNDING = 1e-3  # of the distance of two slices
 
 
@@ -25,6 +31,47 @@ def source_images(context: Context, stack: ExaminedStack, span: tuple[int, int] 
     first, end = span or (0, len(stack.instances))
     part = replace(stack, instances=stack.instances[first:end], frames=stack.frames[first:end])
     return references_to(referable_slices(context.sources, part))
+
+
+class EncodedSources:
+    """The Source Image Sequences of a stack's images, as ``source_images`` says them, in bytes.
+
+    Each slice is encoded once: hundreds of pictures name thousands of slices.
+    """
+
+    def __init__(self, context: Context, stack: ExaminedStack) -> None:
+        """Take the stack; nothing is encoded yet."""
+        self._context = context
+        self._stack = stack
+        self._items: list[bytes | None] = [None] * len(stack.instances)
+        self._last: tuple[tuple[int, int], Pieces] | None = None
+
+    def element(self, span: tuple[int, int]) -> Pieces:
+        """Return the encoded element that names the slices ``span`` (first, end); raises MissingHeaders."""
+        if self._last is None or self._last[0] != span:
+            self._last = span, self._frames(span) if self._stack.frames else self._images(span)
+        return self._last[1]
+
+    def _images(self, span: tuple[int, int]) -> Pieces:
+        for k in range(*span):
+            if self._items[k] is None:
+                self._items[k] = self._image(self._stack.instances[k])
+        return long_element(SOURCE_IMAGE_SEQUENCE, "SQ", b"".join(each or b"" for each in self._items[slice(*span)]))
+
+    def _image(self, sop_instance_uid: str) -> bytes:
+        """Encode the item of one image; it is empty where that cannot be referred to."""
+        found = self._context.sources.class_and_name(sop_instance_uid)
+        if found is None:
+            return b""
+        pairs = zip((_REFERENCED_SOP_CLASS_UID, _REFERENCED_SOP_INSTANCE_UID), found, strict=True)
+        return item(*(text_element(tag, "UI", uid) for tag, uid in pairs))
+
+    def _frames(self, span: tuple[int, int]) -> Pieces:
+        """Frames of one instance share an item, which so differs from span to span."""
+        named, buffer = Dataset(), BytesIO()
+        named.SourceImageSequence = source_images(self._context, self._stack, span)
+        dcmwrite(buffer, named, implicit_vr=False, little_endian=True)
+        return (buffer.getvalue(),)
 
 
 def source_instances(context: Context, stack: ExaminedStack) -> list[Dataset]:

@@ -78,6 +78,15 @@ class SourceHeaders:
         """Return the names of those of these instances that a document can refer to; raises MissingHeaders."""
         return [name for name in self.names(instances) if can_be_referred_to(name)]
 
+    def class_and_name(self, instance: str) -> tuple[str, str] | None:
+        """Return the SOP class and instance UID of one instance, None where a document cannot refer to it.
+
+        Raises MissingHeaders.
+        """
+        self._refuse_missing((instance,))
+        uids = _uids(self._header(instance))
+        return (uids[0], uids[1]) if all(uids) else None
+
     def lossy(self, instances: Sequence[str]) -> list[Dataset]:
         """Return the data set of the first of these instances that was compressed with loss, as ``copy_lossy_history``
         takes it; raises MissingHeaders."""
@@ -157,11 +166,14 @@ class _WhenAsked(Sequence[Dataset]):
 def _name(header: Header) -> Dataset:
     """Return a data set of the UIDs alone; one that the header lacks is absent."""
     name = Dataset()
-    uids = (header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, header.study_instance_uid)
-    for keyword, uid in zip(_NAMES, uids, strict=True):
+    for keyword, uid in zip(_NAMES, _uids(header), strict=True):
         if uid:
             setattr(name, keyword, uid)
     return name
+
+
+def _uids(header: Header) -> tuple[str, str, str, str]:
+    return header.sop_class_uid, header.sop_instance_uid, header.series_instance_uid, header.study_instance_uid
 
 
 def _volumes_first(stacks: Sequence[ExaminedStack]) -> list[ExaminedStack]:
