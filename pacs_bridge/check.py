@@ -1,6 +1,5 @@
 """What would fail if the service started now, and what is the remedy?"""
 
-import ctypes
 import errno
 import fcntl
 import importlib
@@ -24,7 +23,6 @@ LOW_DISK_GB: Final = 20.0
 NO_DISK_GB: Final = 2.0
 
 _CODECS: Final = ("HTJ2K", "JPEG2K", "JPEGLS", "LJPEG", "JPEG8")
-_RENDERERS: Final = ("libEGL.so.1", "libOSMesa.so.8")
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -47,7 +45,6 @@ def run_checks(settings: Settings) -> tuple[Check, ...]:
         *check_callers(settings),
         *(check_destination(settings, destination) for destination in settings.destination),
         *check_libraries(),
-        check_rendering(settings),
         *check_detectors(settings.detectors.enabled),
     )
 
@@ -233,29 +230,6 @@ def _require_codecs() -> None:
     missing = [name for name in _CODECS if not getattr(getattr(imagecodecs, name, None), "available", False)]
     if missing:
         raise ImportError(f"imagecodecs lacks {', '.join(missing)}")
-
-
-def check_rendering(settings: Settings) -> Check:
-    """Look for the system library VTK draws with, before VTK ends its process for lack of it."""
-    if not settings.outputs.render:
-        return Check(name="rendering", level="ok", detail="switched off in the settings")
-    found = [library for library in _RENDERERS if _loads(library)]
-    if found:
-        return Check(name="rendering", level="ok", detail=found[0])
-    return Check(
-        name="rendering",
-        level="warn",
-        detail=f"neither {' nor '.join(_RENDERERS)} is installed: no 3D pictures by VTK",
-        remedy="apt-get install libegl1 (or libosmesa6), or set outputs.render to false",
-    )
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 def check_detectors(enabled: Sequence[str]) -> Iterator[Check]:

@@ -183,7 +183,6 @@ class TriageHandler:
             # Results carry the hospital's wall clock, as the study's own dates do.
             committed_at=self.desk.now().astimezone(),
             objects_dir=str(self.desk.objects_dir),
-            render=self.desk.settings.outputs.render,
             notes=complete.waiting,
             previous=None if latest is None else self._previous(latest),
             final=bool(job.payload["final"]),

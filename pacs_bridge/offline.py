@@ -25,7 +25,7 @@ from pacs_bridge.results.context import Context
 from pacs_bridge.results.identifiers import bears_our_mark
 from pacs_bridge.settings import Settings
 from pacs_bridge.source_files import source_headers
-from pacs_bridge.work import kept_object, metered, rendering_notes, timed, without_remarks
+from pacs_bridge.work import kept_object, metered, timed, without_remarks
 from pipeline.derive import Captured, Product, derive
 from pipeline.model import ExaminedStack, PictureOptions, Priority, Provenance, Report, ResultObject, Role, StudyStatus
 from pipeline.process import SeriesResult, Source, assemble_report, process_series
@@ -135,8 +135,7 @@ def _process(
 ) -> Report:
     results = list(_series_results(study, settings, progress, made.timings_s))
     held = (TWO_PATIENTS,) if _has_two_patients(study) else ()
-    notes = (*held, *rendering_notes(render=settings.outputs.render))
-    report = replace(assemble_report(study.uid, results, provenance, notes=notes), committed_at=at)
+    report = replace(assemble_report(study.uid, results, provenance, notes=held), committed_at=at)
     made.report = report
     if held:
         return report

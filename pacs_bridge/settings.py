@@ -149,6 +149,7 @@ class Outputs(_Table):
     turn: Annotated[tuple[TurnPreset, ...], AfterValidator(_each_once)] = Field(
         default=(), description=f"a list of {_quoted(TurnPreset)}: renderings that turn round the patient"
     )
+    turn_frames: int = Field(default=36, ge=4, le=360, description="4 to 360: frames of a whole turn")
 
 
 class Detectors(_Table):

@@ -51,7 +51,6 @@ class TriageTask:
     language: Language
     committed_at: datetime
     objects_dir: str
-    render: bool = True
     notes: tuple[str, ...] = ()
     previous: Previous | None = None
     final: bool = False

@@ -26,7 +26,6 @@ from pipeline.process import SeriesResult, Source, assemble_report, process_seri
 from pipeline.registry import load_detectors
 from pipeline.select import digest_of
 from pipeline.versions import changes_between, is_news
-from reconstruction.render_3d import why_not
 
 T = TypeVar("T")
 
@@ -40,7 +39,7 @@ def triage(task: TriageTask) -> TriageOutcome:
             files, {uid: text for each in task.series for uid, text in each.headers.items()}
         )
     results, new = _series_results(task, sources, timings)
-    notes = (*task.notes, *unreadable, *rendering_notes(render=task.render))
+    notes = (*task.notes, *unreadable)
     report = assemble_report(task.study_instance_uid, results, task.provenance, notes=notes)
     # Images that cannot be read are in no row, but they are part of the state that this version speaks of.
     report = replace(report, study_digest=digest_of(files))
@@ -93,12 +92,6 @@ def make_pictures(task: DeriveTask) -> DeriveOutcome:
         objects = keep_objects(Path(task.objects_dir), build_pictures(context, report, made))
     timings["write"] -= timings["derive"]
     return DeriveOutcome(objects=objects, notes=tuple(remarks), timings_s=timings)
-
-
-def rendering_notes(*, render: bool) -> tuple[str, ...]:
-    """Say in the Report itself, which leaves before any picture is tried, that this system cannot render."""
-    reason = why_not() if render else None
-    return () if reason is None else (reason,)
 
 
 def keep_objects(folder: Path, built: Iterable[ResultObject]) -> tuple[KeptObject, ...]:

@@ -1,21 +1,25 @@
-"""Which pictures does a study get: reformats, projections and renderings of its best stacks, and the summary page?"""
+"""Which pictures does a study get: reformats, projections and views in space of its best stacks, the summary page?"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.model import ExaminedStack, PictureOptions, Report
+from pipeline.brain import brain_of
+from pipeline.model import ExaminedStack, PictureOptions, Report, SurfaceTissue, TurnPreset
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
-from pipeline.process import Source, read_stack, stack_again
-from reconstruction.errors import ReconstructionError, RenderingUnavailable
+from pipeline.process import ReadStack, Source, read_stack, stack_again
+from reconstruction.errors import ReconstructionError
+from reconstruction.isotropic import Isotropic, isotropic
 from reconstruction.planes import Planes
 from reconstruction.project import standard
-from reconstruction.render_3d import render_bone
+from reconstruction.render_3d import render_bone, render_turn
 from reconstruction.render_grid import reduced
+from reconstruction.surface import surface, to_stl
 from reconstruction.volume import Bits, Volume
 
 Rgb = npt.NDArray[np.uint8]
@@ -34,9 +38,31 @@ class Captured:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackPlanes:
-    """Derived planes and the stack they were made from."""
+    """Derived planes and the stack they were made from.
+
+    A series may come in several: ``images_before`` counts those of its pictures that came already (0: a new series).
+    """
 
     planes: Planes
+    stack: ExaminedStack
+    images_before: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackTurn:
+    """Renderings that turn round the patient, uint8 (frames, rows, columns, 3), and the stack they show."""
+
+    preset: TurnPreset
+    rgb: Rgb
+    stack: ExaminedStack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackSurface:
+    """The closed surface of a tissue as a binary STL file (LPS mm), and the stack it was made from."""
+
+    tissue: SurfaceTissue
+    stl: bytes
     stack: ExaminedStack
 
 
@@ -47,7 +73,7 @@ class Remark:
     text: str
 
 
-Product = StackPlanes | Captured | Remark
+Product = StackPlanes | StackTurn | StackSurface | Captured | Remark
 
 
 def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
@@ -109,10 +135,10 @@ def _of_first_readable(
 ) -> Iterator[_Made]:
     """Picture the first stack of a scan that can be read; one that breaks off half-way is not followed by another."""
     for row in rows:
-        what = "pictures"
+        failure = "no pictures"
         try:
             for made in _of_stack(row, report, sources, options):
-                what = "further pictures"
+                failure = "no further pictures"
                 yield made
                 del made
         except ReconstructionError as error:
@@ -121,40 +147,64 @@ def _of_first_readable(
             reason = "they do not fit into memory"
         else:
             return
-        yield Remark(text=f"{_title(row)}: no {what}: {reason}")
-        if what != "pictures":
+        yield Remark(text=f"{_title(row)}: {failure}: {reason}")
+        if failure != "no pictures":
             return
 
 
 def _of_stack(
     row: ExaminedStack, report: Report, sources: Mapping[str, Source], options: PictureOptions
 ) -> Iterator[_Made]:
-    grid, keys = _grid_and_keys(row, report, sources)
-    small = reduced(grid.volume) if options.render else None
+    grid, keys = _grid_and_keys(row, report, sources, options)
+    small = reduced(grid.volume) if options.render or options.turn or options.surfaces else None
     yield from keys
+    if grid.cubes is not None:
+        yield from _cubes(grid.cubes, row)
     yield from _planes(grid, row, options)
     # A rendering is made by another process, which needs its own memory: the reduced grid is all that waits for it.
     del grid
     if small is not None:
-        yield from _renderings(small, row)
+        yield from _in_space(small, row, options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Grid:
-    """What is pictured, and (True in ``outside``, kji) where it holds no measurement."""
+    """What is pictured, (True in ``outside``, kji) where it holds no measurement, and the plan of cubic voxels."""
 
     volume: Volume
     outside: Bits | None
+    cubes: Isotropic | None
 
 
 def _grid_and_keys(
-    row: ExaminedStack, report: Report, sources: Mapping[str, Source]
+    row: ExaminedStack, report: Report, sources: Mapping[str, Source], options: PictureOptions
 ) -> tuple[_Grid, tuple[KeyPicture, ...]]:
-    """Return the grid to picture and the key pictures; the acquired volume is let go where it is another."""
+    """Return the grid to picture and the key pictures; the acquired volume is let go where nothing more needs it."""
     read = read_stack(stack_again(row, sources), {uid: sources[uid].path for uid in row.instances})
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
     outside = read.acquired.padding if read.regularised is None else read.regularised.outside
-    return _Grid(volume=read.working, outside=outside), tuple(key_pictures(read.acquired.volume, findings))
+    cubes = _plan_of_cubes(read, row, options) if options.isotropic else None
+    grid = _Grid(volume=read.working, outside=outside, cubes=cubes)
+    return grid, tuple(key_pictures(read.acquired.volume, findings))
+
+
+def _plan_of_cubes(read: ReadStack, row: ExaminedStack, options: PictureOptions) -> Isotropic:
+    """Plan the isotropic series from the slices as acquired: values are interpolated once."""
+    return isotropic(
+        read.acquired.volume,
+        slice_positions_mm=row.slice_positions_mm,
+        spacing_mm=options.isotropic_mm or None,
+        padding=read.acquired.padding,
+    )
+
+
+def _cubes(plan: Isotropic, row: ExaminedStack) -> Iterator[StackPlanes]:
+    before = 0
+    for planes in plan.slabs():
+        count = len(planes.hu)
+        yield StackPlanes(planes=planes, stack=row, images_before=before)
+        before += count
+        del planes
 
 
 def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:
@@ -170,14 +220,32 @@ def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterato
         del planes
 
 
-def _renderings(volume: Volume, row: ExaminedStack) -> Iterator[Captured | Remark]:
-    try:
-        rendered = render_bone(volume)
-    except RenderingUnavailable as error:
-        yield Remark(text=f"{_title(row)}: no 3D rendering: {error.reason}")
-        return
-    for each in rendered:
-        yield Captured(kind="render", rgb=each.rgb, label=each.label.replace(" ", "_"), stack=row)
+def _in_space(small: Volume, row: ExaminedStack, options: PictureOptions) -> Iterator[_Made]:
+    """Make the views in space of a reduced grid; one that cannot be made is a Remark, and the others follow."""
+    wanted: list[tuple[str, Callable[[], Sequence[_Made]]]] = []
+    if options.render:
+        wanted.append(("no 3D rendering", lambda: _stills(small, row)))
+    turn = partial(_turn, small, row, options.turn_frames)
+    wanted += [(f"no turning rendering ({each})", partial(turn, each)) for each in options.turn]
+    wanted += [(f"no surface ({each})", partial(_surface, small, row, each)) for each in options.surfaces]
+    for failure, make in wanted:
+        try:
+            yield from make()
+        except ReconstructionError as error:
+            yield Remark(text=f"{_title(row)}: {failure}: {error}")
+
+
+def _stills(small: Volume, row: ExaminedStack) -> Sequence[_Made]:
+    return [Captured(kind="render", rgb=r.rgb, label=r.label.replace(" ", "_"), stack=row) for r in render_bone(small)]
+
+
+def _turn(small: Volume, row: ExaminedStack, frames: int, preset: TurnPreset) -> Sequence[_Made]:
+    shown = brain_of(small) if preset == "brain" else None
+    return [StackTurn(preset=preset, rgb=render_turn(small, preset, frames=frames, shown=shown).rgb, stack=row)]
+
+
+def _surface(small: Volume, row: ExaminedStack, tissue: SurfaceTissue) -> Sequence[_Made]:
+    return [StackSurface(tissue=tissue, stl=to_stl(surface(small, tissue)), stack=row)]
 
 
 def _rank(row: ExaminedStack, report: Report) -> tuple[int, float, int]:

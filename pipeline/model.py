@@ -231,6 +231,7 @@ class PictureOptions:
     isotropic_mm: float = 1.0  # 0: as fine as the stack
     surfaces: tuple[SurfaceTissue, ...] = ()
     turn: tuple[TurnPreset, ...] = ()
+    turn_frames: int = 36
 
 
 ObjectKind = Literal[

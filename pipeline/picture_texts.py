@@ -288,9 +288,10 @@ SENTENCES: Mapping[str, str] = {
     ),
     "no pictures": "sin imágenes derivadas",
     "no further pictures": "sin más imágenes derivadas",
+    "no 3D rendering": "sin reconstrucción 3D",
+    "no turning rendering ({preset})": "sin reconstrucción 3D giratoria ({preset})",
+    "no surface ({tissue})": "sin superficie ({tissue})",
     "they do not fit into memory": "no caben en la memoria",
-    "no 3D rendering on this system ({why})": "sin reconstrucción 3D en este sistema ({why})",
-    "install libegl1 or libosmesa6": "instale libegl1 o libosmesa6",
     # what a new version changes
     "findings: {before} before, {now} now": "hallazgos: {before} antes, {now} ahora",
     "priority: {before} before, {now} now": "prioridad: {before} antes, {now} ahora",

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.derived import Reformat, build_derived_series
+from pacs_bridge.results.encapsulated_stl import SurfaceModel, build_model
 from pacs_bridge.results.key_objects import build_key_objects
+from pacs_bridge.results.multi_frame_capture import TurnCapture, build_turn
 from pacs_bridge.results.regions import Placed, place
 from pacs_bridge.results.secondary_capture import Capture, build_capture
 from pacs_bridge.results.seg import build_segmentation, segmentation_numbers
 from pacs_bridge.results.sr import build_report_document
 from pacs_bridge.results.texts import say
-from pipeline.derive import Captured, Product, StackPlanes
+from pipeline.derive import Captured, Product, StackPlanes, StackSurface, StackTurn
 from pipeline.model import Report, ResultObject
 
 # What highdicom and pydicom raise over source values that they refuse: the SR with its findings leaves all the same
@@ -32,22 +34,35 @@ def build_flags(context: Context, report: Report) -> list[ResultObject]:
 
 
 def build_pictures(context: Context, report: Report, products: Iterable[Product]) -> Iterator[ResultObject]:
-    """Build derived CT series (one for each StackPlanes) and Secondary Captures, one object at a time.
+    """Build the DICOM objects of each product: derived CT series, captures, models; one object at a time.
 
     The next product is asked for when the last one's objects have been taken. A product's place among its kind gives
     its objects their UIDs: keep the order. Remarks become no object.
     """
-    series, captures = 0, Counter[str]()
+    counts = Counter[str]()
     for product in products:
-        if isinstance(product, StackPlanes):
-            series += 1
-            yield from build_derived_series(
-                context, report, Reformat(planes=product.planes, stack=product.stack), series
-            )
-        elif isinstance(product, Captured):
-            captures[product.kind] += 1
-            yield build_capture(context, report, _capture(product), captures[product.kind])
+        yield from _objects_of(context, report, product, counts)
         del product
+
+
+def _objects_of(context: Context, report: Report, product: Product, counts: Counter[str]) -> Iterable[ResultObject]:
+    match product:
+        case StackPlanes(planes=planes, stack=stack, images_before=before):
+            counts["series"] += before == 0
+            reformat = Reformat(planes=planes, stack=stack, images_before=before)
+            return build_derived_series(context, report, reformat, counts["series"])
+        case StackTurn(preset=preset, rgb=rgb, stack=stack):
+            counts["turn"] += 1
+            return [build_turn(context, report, TurnCapture(preset=preset, rgb=rgb, stack=stack), counts["turn"])]
+        case StackSurface(tissue=tissue, stl=stl, stack=stack):
+            counts["surface"] += 1
+            model = SurfaceModel(tissue=tissue, stl=stl, stack=stack)
+            return [build_model(context, report, model, counts["surface"])]
+        case Captured(kind=kind):
+            counts[kind] += 1
+            return [build_capture(context, report, _capture(product), counts[kind])]
+        case _:
+            return ()
 
 
 def _capture(product: Captured) -> Capture:

@@ -10,7 +10,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from pacs_bridge import check
-from pacs_bridge.settings import Caller, Destination, Listener, Outputs, Settings
+from pacs_bridge.settings import Caller, Destination, Listener, Settings
 
 
 @pytest.fixture
@@ -94,10 +94,6 @@ def test_a_listener_on_the_network_that_lets_nobody_in_is_a_warning() -> None:
 
 def test_the_libraries_of_this_environment_load() -> None:
     assert {"ok"} == {each.level for each in check.check_libraries()}
-
-
-def test_rendering_that_is_switched_off_needs_no_library() -> None:
-    assert "ok" == check.check_rendering(Settings(outputs=Outputs(render=False))).level
 
 
 def test_a_detector_that_is_not_installed_fails_and_names_those_that_are() -> None:

@@ -120,7 +120,6 @@ def test_a_worker_reads_frames_and_pictures_them(frames: Path, tmp_path: Path) -
         language="en",
         committed_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
         objects_dir=str(tmp_path / "objects"),
-        render=False,
     )
     outcome = triage(task)
     assert ["sr", "seg", "key_objects"] == [each.kind for each in outcome.objects]

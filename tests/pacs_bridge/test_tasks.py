@@ -13,7 +13,6 @@ import pytest
 
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.tasks import DeriveTask, SeriesFiles, TriageTask, make_pictures, triage
-from pacs_bridge.work import rendering_notes
 from pipeline import wire
 from pipeline.model import PictureOptions, Provenance, Report, StudyStatus
 from pipeline.process import SeriesResult
@@ -45,7 +44,6 @@ def make_task(tilted: dict[str, str], tmp_path: Path) -> MakeTask:
             language="en",
             committed_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
             objects_dir=str(tmp_path / store),
-            render=False,
         )
         return replace(task, **changes)
 
@@ -167,7 +165,3 @@ def test_pictures_are_the_same_bytes_each_time_and_carry_the_studys_key_alone(
     assert stored(tmp_path / "one") == stored(tmp_path / "other")
     assert {"mpr", "mip", "summary"} == {each.kind for each in one.objects}
     assert set(one.timings_s) == {"derive", "write"}
-
-
-def test_a_system_that_renders_or_need_not_gets_no_note() -> None:
-    assert () == rendering_notes(render=False)

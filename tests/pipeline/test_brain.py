@@ -11,7 +11,9 @@ from reconstruction.volume import Volume
 
 
 def test_the_inside_of_the_skull_is_soft_and_as_large_as_a_brain() -> None:
-    volume = make_patient("head", seed=1, options=ScanOptions(rows=128, columns=128, slice_count=30, detail_mm=2.0)).volume
+    volume = make_patient(
+        "head", seed=1, options=ScanOptions(rows=128, columns=128, slice_count=30, detail_mm=2.0)
+    ).volume
     brain = brain_of(volume)
     inside = volume.hu[brain.full()]
     assert 900 < brain.voxel_count * volume.geometry.voxel_ml < 1900

@@ -12,11 +12,15 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from pipeline.derive import Captured, Remark, StackPlanes, best_stacks, derive
+from pipeline.derive import Captured, Remark, StackPlanes, StackSurface, StackTurn, best_stacks, derive
 from pipeline.model import HEMORRHAGE, ExaminedStack, Finding, PictureOptions, Provenance, Report, Role
+from pipeline.phantom.patient import make_patient
+from pipeline.phantom.scan import ScanOptions
+from pipeline.phantom.series import write_series
 from pipeline.process import Source, assemble_report, process_series
 from reconstruction.geometry import Geometry
 from reconstruction.headers import read_header
+from reconstruction.surface import from_stl, watertight
 from reconstruction.volume import Mask
 
 NOTHING = PictureOptions(mpr=False, mip=False, render=False)
@@ -255,3 +259,47 @@ def test_no_two_pictures_stand_in_memory_for_one_that_lets_them_go(tilted: list[
             alive.append(weakref.ref(product.planes.hu))
         del product
     assert 5 == len(alive)
+
+
+# ---- what is made where it is asked for ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    options = ScanOptions(rows=96, columns=96, slice_count=24, tilt_deg=12.0, detail_mm=2.0)
+    patient = make_patient("head", seed=3, options=options)
+    return list(write_series(patient, tmp_path_factory.mktemp("head")).files)
+
+
+def test_an_isotropic_series_comes_in_batches_that_count_on_and_lies_where_the_head_does(head: list[Path]) -> None:
+    made, sources = examined(head)
+    batches = derived(made, sources, replace(NOTHING, isotropic=True, isotropic_mm=2.0)).planes
+    counts = [len(each.planes.hu) for each in batches]
+    assert {("isotropic", "axial")} == {(each.planes.kind, each.planes.orientation) for each in batches}
+    assert [sum(counts[:n]) for n in range(len(counts))] == [each.images_before for each in batches]
+    assert {(2.0, 2.0)} == {each.planes.pixel_spacing_mm for each in batches}
+    geometry = made.examined[0].geometry
+    assert geometry is not None
+    middle = geometry.to_mm((np.array(geometry.shape) - 1) / 2.0)
+    heights = np.concatenate([each.planes.origins_lps_mm[:, 2] for each in batches])
+    assert heights.min() < middle[2] < heights.max()
+
+
+def test_turning_renderings_and_surfaces_are_made_where_they_are_asked_for(head: list[Path]) -> None:
+    made, sources = examined(head)
+    options = replace(NOTHING, turn=("bone", "brain"), turn_frames=4, surfaces=("bone",))
+    products = list(derive(made, sources, options, language="en", study_key="0123456789ab"))
+    turns = [each for each in products if isinstance(each, StackTurn)]
+    models = [each for each in products if isinstance(each, StackSurface)]
+    assert ["bone", "brain"] == [each.preset for each in turns]
+    assert all(int(np.ptp(each.rgb.astype(np.int16), axis=0).max()) > 100 for each in turns)  # it turns
+    assert ["bone"] == [each.tissue for each in models]
+    assert () == watertight(from_stl(models[0].stl))
+
+
+def test_a_view_in_space_that_cannot_be_made_is_a_note_and_the_others_are_made(tilted: list[Path]) -> None:
+    made, sources = examined(tilted)  # the pixels of this series are scrubbed
+    pictures = derived(made, sources, replace(SMALL, turn=("brain", "vessel"), surfaces=("bone", "skin")))
+    named = ("turning rendering (brain)", "turning rendering (vessel)", "surface (bone)", "surface (skin)")
+    assert [True] * 4 == [any(f"no {name}: " in note for note in pictures.notes) for name in named]
+    assert {("mpr", "coronal"), ("mpr", "sagittal")} < kinds(pictures)

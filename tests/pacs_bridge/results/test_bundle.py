@@ -25,9 +25,10 @@ from pacs_bridge.results.testing import (
     write_badly,
 )
 from pacs_bridge.results.texts import Language
-from pipeline.derive import Captured, Product, Remark, StackPlanes
+from pipeline.derive import Captured, Product, Remark, StackPlanes, StackSurface, StackTurn
 from pipeline.model import ExaminedStack, Report, ResultObject, Role, StudyStatus
 from reconstruction.planes import Planes
+from reconstruction.surface import Mesh, to_stl
 
 
 def everything(context: Context, report: Report, stack: ExaminedStack) -> list[ResultObject]:
@@ -43,8 +44,15 @@ def everything(context: Context, report: Report, stack: ExaminedStack) -> list[R
         kind="mpr",
     )
     rgb = np.zeros((5, 7, 3), np.uint8)
+    one = Mesh(
+        vertices_lps_mm=np.eye(4, 3, dtype=np.float32),
+        triangles=np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]], np.int32),
+    )
     products: list[Product] = [
         StackPlanes(planes=coronal, stack=stack),
+        StackPlanes(planes=coronal, stack=stack, images_before=2),
+        StackTurn(preset="bone", rgb=np.zeros((2, 5, 7, 3), np.uint8), stack=stack),
+        StackSurface(tissue="bone", stl=to_stl(one), stack=stack),
         Remark(text="something could not be made"),
         Captured(kind="render", rgb=rgb, label="anterior", stack=stack),
         Captured(kind="summary", rgb=rgb, label="summary"),
@@ -60,6 +68,14 @@ def test_the_same_report_gives_the_same_bytes_in_whatever_order_its_headers_came
     again = everything(context_of(headers[::-1]), report, stack)
     assert [o.part10 for o in once] == [o.part10 for o in again]
     assert len(once) == len({o.sop_instance_uid for o in once})
+
+
+def test_a_series_that_comes_in_batches_is_one_and_its_images_count_on() -> None:
+    headers = ct_headers()
+    stack = stack_of(headers)
+    images = [read(o) for o in everything(context_of(headers), report_of([stack], []), stack) if o.kind == "mpr"]
+    assert 1 == len({image.SeriesInstanceUID for image in images})
+    assert [1, 2, 3, 4] == [image.InstanceNumber for image in images]
 
 
 def test_every_object_is_recognised_as_ours_and_named_as_it_is() -> None:
@@ -89,7 +105,7 @@ BADLY_WRITTEN = {
     "AcquisitionNumber": "x1",
     "SliceThickness": "5,0 mm",
 }
-KINDS = ["sr", "seg", "key_objects", "mpr", "mpr", "render", "summary"]
+KINDS = ["sr", "seg", "key_objects", *["mpr"] * 4, "render", "surface", "render", "summary"]
 
 
 def read(built: ResultObject) -> Dataset:
@@ -199,7 +215,7 @@ def test_an_instance_that_lacks_a_name_is_not_referred_to_and_stops_nothing(keyw
         del header[keyword]
     report = report_of([stack, other], [blob(other, (4, 30, 20))])
     objects = everything(context_of(headers + nameless), report, other)
-    assert ["sr", "mpr", "mpr", "render", "summary"] == [built.kind for built in objects]
+    assert ["sr", *KINDS[3:]] == [built.kind for built in objects]
     for built in objects:
         assert report.study_instance_uid == read(built).StudyInstanceUID
         assert b"2.25.60" not in built.part10
