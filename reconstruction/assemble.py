@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from reconstruction.volume import Bits, Hu, Volume
 
 PixelReader = Callable[[Header], Stored]
 
-_SLICES_AT_ONCE = 8
+_SLICES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,14 +141,22 @@ def assemble(stack: Stack, read: PixelReader, *, threads: int = 2) -> Assembled:
     def place(slices: range) -> list[tuple[int, bool]]:
         return [_place_named(stack, k, read, (hu[k], None if padding is None else padding[k])) for k in slices]
 
-    spans = [range(k, min(k + _SLICES_AT_ONCE, len(hu))) for k in range(0, len(hu), _SLICES_AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
-        placed = [each for some in pool.map(place, spans) for each in some]
+        placed = [each for some in pool.map(place, _spans(len(hu), threads)) for each in some]
     clipped = sum(count for count, _ in placed)
     if not any(is_padded for _, is_padded in placed):
         padding = None
     volume = Volume(hu=hu, geometry=stack.geometry)
     return Assembled(volume=volume, padding=padding, clipped_voxels=clipped, notes=_notes(stack, clipped, padding))
+
+
+def _spans(count: int, threads: int) -> Iterator[range]:
+    """Share slices out: long spans first, which cost few turns, single slices last, so that all end at one time."""
+    start = 0
+    while start < count:
+        end = start + max(1, min(_SLICES_AT_ONCE, (count - start) // (2 * threads)))
+        yield range(start, end)
+        start = end
 
 
 def _room(stack: Stack) -> tuple[npt.NDArray[np.int16], Bits | None]:
