@@ -51,10 +51,11 @@ def surface(
     """Make the closed surface of a straight volume's bone (from 200 HU) or skin (the patient's outside), in LPS mm.
 
     Where the body goes on beyond the image the surface is closed by a flat cap. No more than ``largest``³ voxels are
-    used; specks of bone below 1 mL are left out. The mesh is smoothed, and thinned to about ``triangles`` where that
-    leaves it closed (``steps`` says what was done). A skin surface can identify a person by the face: it is made only
-    where it is asked for. Runs VTK in a child process. Raises NoSurface where nothing is there to be seen, the child
-    fails or takes too long, or the mesh cannot be closed; NotAVolume for a sheared volume.
+    used; specks of bone below 1 mL are left out. The mesh is smoothed, and thinned to about ``triangles``, or as few as
+    keep it closed and each part of it in its shape (``steps`` says what was done). A skin surface can identify a
+    person by the face: it is made only where it is asked for. Runs VTK in a child process. Raises NoSurface where
+    nothing is there to be seen, the child fails or takes too long, or the mesh is not closed; NotAVolume for a sheared
+    volume.
     """
     if tissue not in LEVELS_HU or triangles < 100:
         raise NoSurface(f"a surface of {tissue!r} with {triangles} triangles: bone or skin, 100 or more can be made")

@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from reconstruction.child import NO_MEMORY
 from reconstruction.geometry import Geometry
-from reconstruction.surface import Mesh, watertight
+from reconstruction.surface import Mesh
+from reconstruction.surface_thin import thinned
 
 _SMOOTHING_ROUNDS = 20
 _PASS_BAND = 0.1  # of the finest detail a mesh can hold: takes the voxels' steps away and keeps the volume
-_MERGED_MM = 1e-3
-_BUDGETS = (1.0, 1.15, 1.4, 1.8, 2.5, np.inf)  # thinning that tears a mesh here does not tear it there
+_OFF_HU, _FAR_HU = 8, 1500  # how far from the surface's level voxels are held at least and at most
+_NUDGED_MM = 1e-3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,17 +39,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def made(hu: npt.NDArray[np.int16], job: Mapping[str, Any]) -> Mesh:
-    """Return the first closed mesh of ever less thinning; the very last was neither thinned nor smoothed."""
+    """Triangulate, smooth and thin; each of the three leaves the surface closed."""
     k, j, i = hu.shape
     geometry = Geometry(affine=np.array(job["affine"]), shape=(k, j, i))
-    rough = _isosurface(hu, geometry, job["level_hu"])
-    smooth = _smoothed(rough)
-    for budget in _BUDGETS:
-        thinned, steps = _thinned(smooth, job["triangles"] * budget)
-        mesh = _placed(thinned, geometry, f"smoothed, {steps}")
-        if not watertight(mesh):
-            return mesh
-    return _placed(rough, geometry, "neither smoothed nor thinned")
+    smooth = _smoothed(_isosurface(_off_level(hu, job["level_hu"]), geometry, job["level_hu"]))
+    points, triangles = _arrays(smooth)
+    if len(triangles) <= job["triangles"]:
+        return _placed(points, triangles, geometry, f"smoothed, {len(triangles)} triangles not thinned")
+    fewer, left = thinned(points, triangles, job["triangles"])
+    return _placed(fewer, left, geometry, f"smoothed, thinned from {len(triangles)} triangles")
+
+
+def _off_level(hu: npt.NDArray[np.int16], level_hu: float) -> npt.NDArray[np.int16]:
+    """Hold voxels off the level: a surface through a voxel's very middle has corners there that fall together."""
+    inside = np.clip(hu, level_hu + _OFF_HU, level_hu + _FAR_HU)
+    outside = np.clip(hu, level_hu - _FAR_HU, level_hu - _OFF_HU)
+    return np.where(hu > level_hu, inside, outside).astype(np.int16)
 
 
 def _isosurface(hu: npt.NDArray[np.int16], geometry: Geometry, level_hu: float) -> Any:
@@ -84,39 +90,28 @@ def _smoothed(surface: Any) -> Any:
     return smooth.GetOutput()
 
 
-def _thinned(surface: Any, triangles: float) -> tuple[Any, str]:
-    from vtkmodules.vtkFiltersCore import vtkQuadricDecimation
-
-    count = surface.GetNumberOfCells()
-    if count <= triangles:
-        return surface, f"{count} triangles not thinned"
-    thin = vtkQuadricDecimation()
-    thin.SetInputData(surface)
-    thin.SetTargetReduction(1.0 - triangles / count)
-    thin.Update()
-    return thin.GetOutput(), f"thinned from {count} triangles"
-
-
-def _placed(surface: Any, geometry: Geometry, steps: str) -> Mesh:
-    """Bring a mesh to LPS mm, outside out, with vertices nearer than a micrometre made one."""
+def _arrays(surface: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     points = vtk_to_numpy(surface.GetPoints().GetData()).astype(np.float64)
-    triangles = vtk_to_numpy(surface.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
-    kji = points[:, ::-1] / np.array(geometry.spacing_mm)
-    vertices, triangles = _merged(geometry.to_mm(kji).astype(np.float32), triangles)
+    return points, vtk_to_numpy(surface.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int32)
+
+
+def _placed(points: npt.NDArray[np.float64], triangles: npt.NDArray[np.int32], geometry: Geometry, steps: str) -> Mesh:
+    """Bring a mesh to LPS mm, outside out."""
+    vertices = _apart(geometry.to_mm(points[:, ::-1] / np.array(geometry.spacing_mm)).astype(np.float32))
     if np.linalg.det(geometry.affine[:3, 2::-1]) < 0:
         triangles = triangles[:, ::-1]
-    return Mesh(vertices_lps_mm=vertices, triangles=np.ascontiguousarray(triangles, dtype=np.int32), steps=steps)
+    return Mesh(vertices_lps_mm=vertices, triangles=np.ascontiguousarray(triangles), steps=steps)
 
 
-def _merged(vertices: npt.NDArray[np.float32], triangles: npt.NDArray[np.int64]) -> tuple[Any, Any]:
-    places = np.rint(vertices.astype(np.float64) / _MERGED_MM).astype(np.int64)
-    _, first, same = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    corners = same.reshape(-1)[triangles]
-    whole = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]) & (corners[:, 0] != corners[:, 2])
-    used, numbers = np.unique(corners[whole], return_inverse=True)
-    return vertices[first[used]], numbers.reshape(-1, 3)
+def _apart(vertices: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Move vertices that fall together by a micrometre each: to a reader of STL they would be one."""
+    _, first = np.unique(vertices, axis=0, return_index=True)
+    again = np.ones(len(vertices), dtype=np.bool_)
+    again[first] = False
+    vertices[again, 2] += np.arange(1, np.count_nonzero(again) + 1, dtype=np.float32) * np.float32(_NUDGED_MM)
+    return vertices
 
 
 if __name__ == "__main__":
