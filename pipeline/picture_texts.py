@@ -292,6 +292,41 @@ SENTENCES: Mapping[str, str] = {
     "no turning rendering ({preset})": "sin reconstrucción 3D giratoria ({preset})",
     "no surface ({tissue})": "sin superficie ({tissue})",
     "they do not fit into memory": "no caben en la memoria",
+    # why there is no rendering or surface
+    "no bone in the image": "no hay hueso en la imagen",
+    "no brain in the region given": "no hay encéfalo en la región indicada",
+    "nothing as bright as contrast medium but bone": "nada tan brillante como el medio de contraste salvo el hueso",
+    "the brain is shown only where a region says what is brain: none was given": (
+        "el encéfalo solo se muestra donde una región indica qué es encéfalo: no se dio ninguna"
+    ),
+    "the rendering failed: {reason}": "la reconstrucción 3D falló: {reason}",
+    "it took longer than {limit} s": "tardó más de {limit} s",
+    "it does not fit into memory": "no cabe en la memoria",
+    "its process could not be started ({reason})": "no se pudo iniciar su proceso ({reason})",
+    "its process ended by {signal}": "su proceso terminó por {signal}",
+    "its process failed with status {status}": "su proceso falló con el estado {status}",
+    "a turn of {count} frames: {least} to {most} can be made": (
+        "un giro de {count} fotogramas: se pueden hacer de {least} a {most}"
+    ),
+    "a picture of {size} pixels: {least} to {most} can be made": (
+        "una imagen de {size} píxeles: se pueden hacer de {least} a {most}"
+    ),
+    "a sheared volume cannot be rendered; regularise it first": (
+        "un volumen inclinado no se puede mostrar en 3D; regularícelo antes"
+    ),
+    "the region to show lies on another grid than the volume": (
+        "la región que se ha de mostrar está en otra rejilla que el volumen"
+    ),
+    "no {tissue} in the image: nothing of {volume} mL above {level} HU": (
+        "no hay {tissue} en la imagen: nada de {volume} mL por encima de {level} UH"
+    ),
+    "no surface of the {tissue}: {reason}": "sin superficie ({tissue}): {reason}",
+    "the surface of the {tissue} is not closed: {reason}": "la superficie ({tissue}) no está cerrada: {reason}",
+    "a sheared volume has no surface here; regularise it first": (
+        "un volumen inclinado no tiene superficie aquí; regularícelo antes"
+    ),
+    "bone": "hueso",
+    "skin": "piel",
     # what a new version changes
     "findings: {before} before, {now} now": "hallazgos: {before} antes, {now} ahora",
     "priority: {before} before, {now} now": "prioridad: {before} antes, {now} ahora",

@@ -58,6 +58,19 @@ def literals(text: str) -> list[str]:
             "4 image(s) could not be read: the file is cut off",
             "no se pudieron leer 4 imágenes: el archivo está truncado",
         ),
+        ("the rendering failed: it took longer than 60.5 s", "la reconstrucción 3D falló: tardó más de 60.5 s"),
+        (
+            "no surface of the bone: its process ended by SIGKILL",
+            "sin superficie (hueso): su proceso terminó por SIGKILL",
+        ),
+        (
+            "no skin in the image: nothing of 1 mL above -300 HU",
+            "no hay piel en la imagen: nada de 1 mL por encima de -300 UH",
+        ),
+        (
+            "the brain is shown only where a region says what is brain: none was given",
+            "el encéfalo solo se muestra donde una región indica qué es encéfalo: no se dio ninguna",
+        ),
         ("a plug-in's own words: nobody knows", "a plug-in's own words: nobody knows"),
     ],
 )
