@@ -431,6 +431,20 @@ def test_a_bomb_is_refused_at_64_megabytes_beyond_its_image(write_ct: WriteCt, p
         read_header(path)
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_bomb_behind_long_file_meta_information_is_refused_too(write_ct: WriteCt, pixels: bool) -> None:  # noqa: FBT001
+    path = deflated(write_ct, b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<L", 100 << 20) + bytes(100 << 20))
+    whole = path.read_bytes()
+    version = b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01"
+    assert whole[144:].startswith(version)
+    longer = version[:8] + struct.pack("<L", 1 << 17) + bytes(1 << 17)
+    (length,) = struct.unpack_from("<L", whole, 140)
+    head = whole[:140] + struct.pack("<L", length + len(longer) - len(version))
+    path.write_bytes(head + longer + whole[144 + len(version) :])
+    with pytest.raises(NotDicom, match="inflates to more than 64 MB"):
+        read_dataset(path, pixels=pixels)
+
+
 def test_a_large_deflated_image_that_says_so_is_read(write_ct: WriteCt) -> None:
     size = 70 << 20
     element = b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<L", size)
