@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydicom.encaps import get_frame
 from reconstruction.errors import UnreadablePixels
 from reconstruction.headers import Header
 from reconstruction.part10 import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
+from reconstruction.volume import Hu
 
 Stored = npt.NDArray[np.int32]
 
@@ -24,7 +25,7 @@ MAX_ROWS_COLUMNS = 8192
 NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
 """Transfer syntaxes whose pixels are not compressed."""
 
-Codec = Callable[[bytes], Any]
+Codec = Callable[..., Any]
 
 # One thread a codec: slices are decoded side by side.
 _jpeg2k_decode = partial(imagecodecs.jpeg2k_decode, numthreads=1)
@@ -47,6 +48,7 @@ _CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.203": _jpeg2k_decode,
 }
 _RLE = "1.2.840.10008.1.2.5"
+_JPEG2000 = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (90, 91, 201, 202, 203))
 _JPEG2000_START = b"\xff\x4f\xff\x51"
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _END_OF_IMAGE = b"\xff\xd9"
@@ -92,14 +94,15 @@ def refuse_impossible(header: Header) -> None:
         raise UnreadablePixels(f"{header.bits_stored} bits stored do not end at bit {header.high_bit} (PS3.5 8.1.1)")
 
 
-def decompress(frame: bytes, header: Header) -> npt.NDArray[Any]:
+def decompress(frame: bytes, header: Header, out: Hu | None = None) -> npt.NDArray[Any]:
     """Decode one compressed frame to whatever integers its codec returns, shape (rows, columns).
 
-    Raises UnreadablePixels where it does not hold the image that the header announces.
+    That is ``out``, whose 16 bits a pixel are overwritten, where the codec can fill it as it stands. Raises
+    UnreadablePixels where the frame does not hold the image that the header announces.
     """
     with _codec_errors():
         is_rle = header.transfer_syntax_uid == _RLE
-        image = _decode_rle(frame, header) if is_rle else _decode_stream(frame, header)
+        image = _decode_rle(frame, header) if is_rle else _decode_stream(frame, header, out)
     if image.shape != (header.rows, header.columns):
         raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns)} pixels")
     return np.asarray(image)
@@ -144,26 +147,48 @@ def _frame(dataset: Dataset, data: bytes, header: Header) -> bytes:
         )
 
 
-def _decode_stream(frame: bytes, header: Header) -> npt.NDArray[Any]:
+def _decode_stream(frame: bytes, header: Header, out: Hu | None) -> npt.NDArray[Any]:
     """Decode a codestream that is whole and announces our image: some codecs invent what is cut off."""
     decode = codec_of(header.transfer_syntax_uid)
-    announced = _announced_size(frame)
+    is_jpeg2000 = header.transfer_syntax_uid in _JPEG2000
+    announced = _jpeg2000_size(frame) if is_jpeg2000 else _jpeg_size(frame)
     if announced != (header.rows, header.columns, 1):
         expected = (header.rows, header.columns, 1)
         raise UnreadablePixels(f"the codestream announces {announced} rows, columns and samples, not {expected}")
     if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
         raise UnreadablePixels("the compressed pixel data is cut off")
-    image: npt.NDArray[Any] = decode(frame)
+    image: npt.NDArray[Any]
+    if out is not None:
+        with suppress(ValueError):  # 8 bits a pixel, or another shape: not what ``out`` holds
+            image = decode(frame, out=out)
+            return image
+    image = decode(frame)
     return image
 
 
-def _announced_size(frame: bytes) -> tuple[int, int, int] | None:
+def _jpeg2000_size(frame: bytes) -> tuple[int, int, int] | None:
     """Read rows, columns and samples from a codestream's own header, so that a lie costs no memory; None if absent."""
-    start = frame.find(_JPEG2000_START, 0, 4096)
-    if start >= 0:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        (samples,) = struct.unpack_from(">H", frame, start + 40)
-        return bottom - top, right - left, samples
+    start = _jpeg2000_at(frame)
+    if frame[start : start + 4] != _JPEG2000_START:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    (samples,) = struct.unpack_from(">H", frame, start + 40)
+    return bottom - top, right - left, samples
+
+
+def _jpeg2000_at(frame: bytes) -> int:
+    """Return where a codestream starts: at once, as it must (PS3.5 A.4.4), or in its box of a JP2 file."""
+    at = 0
+    while not frame.startswith(_JPEG2000_START) and at + 8 <= len(frame):
+        length, kind = struct.unpack_from(">L4s", frame, at)
+        if kind == b"jp2c":
+            return at + (16 if length == 1 else 8)
+        at += max(length, 8)
+    return at
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
+    """Do the same for JPEG and JPEG-LS, whose frame header follows tables and comments."""
     at = 2
     while at < len(frame) and frame[at] == 0xFF:
         marker, length = struct.unpack_from(">xBH", frame, at)
