@@ -41,7 +41,10 @@ def _option(name: str, metavar: str | None, text: str) -> Any:
 
 _Where = Annotated[str | None, _option("--centre", "X,Y,Z", "A point in the middle picture; else the volume's centre.")]
 _Nifti = Annotated[bool, _option("--nifti", None, "Write the volume as .nii.gz too.")]
-_WindowOf = Annotated[WindowName | None, _option("--window", None, "How pictures (PNG) are windowed; else by kind.")]
+_WindowOf = Annotated[
+    WindowName | None,
+    _option("--window", None, "How pictures (PNG) are windowed; else soft, MIP as bone, MinIP as lung."),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,10 @@ class Common:
 class OfIsotropic:
     """How fine, and how shown."""
 
-    spacing: Annotated[float | None, _option("--spacing", "MM", "Edge of a voxel; else as fine as the stack.")] = None
+    spacing: Annotated[
+        float | None,
+        _option("--spacing", "MM", "Edge of a voxel; else a pixel's or a third of the slices' distance, at most 1."),
+    ] = None
     nifti: _Nifti = False
     window: _WindowOf = None
 
@@ -229,7 +235,7 @@ class OfNifti:
 
 
 def nifti(common: Common, wished: OfNifti) -> None:
-    """Write the volume in Hounsfield units as NIfTI, with the shear of a tilted gantry."""
+    """Write the volume in Hounsfield units as NIfTI, with a tilted gantry's shear; uneven slices are evened out."""
 
     def make(job: "Job") -> "Figures":
         from pacs_bridge.reconstruct import make_nifti
@@ -254,6 +260,8 @@ def points(option: str, text: str) -> list["Point"]:
     """Read points X,Y,Z with spaces between, or a file of one to a line (# begins a remark)."""
     file = Path(text)
     if not file.is_file():
+        if not any(mark in text for mark in ", "):
+            raise typer.BadParameter(f"{option} {text}: there is no such file, and no point is written so")
         return [point(option, each) for each in text.split()]
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -309,9 +317,15 @@ def _job(common: Common, options: Mapping[str, Any], language: "Language", progr
     among = f" (the finest of {chosen.others + 1}: --series and --stack choose another)" if chosen.others else ""
     complain(f"{chosen.title}{among}")
     context, report = describe(chosen, options, language=language, at=datetime.now(UTC).astimezone())
-    window: WindowName | None = options.get("window")
-    folder = ResultFolder(common.out, progress, None if window is None else _view(window))
+    folder = ResultFolder(common.out, progress, _window_for(options))
     return Job(chosen=chosen, context=context, report=report, folder=folder)
+
+
+def _window_for(options: Mapping[str, Any]) -> "Window | None":
+    """Return the window asked for; without a wish soft tissue, None for extremes: their kind has one of its own."""
+    extreme = options.get("projection", "mean") != "mean"
+    window: WindowName | None = options.get("window") or (None if extreme else "soft")
+    return None if window is None else _view(window)
 
 
 def _view(name: WindowName) -> "Window":

@@ -12,11 +12,12 @@ from pacs_bridge.reconstruct_source import Chosen
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.derived import Reformat, build_derived_series
 from pacs_bridge.results.secondary_capture import Capture, CaptureKind, build_capture
+from pacs_bridge.results.texts import Language, say
 from pipeline.model import Report, ResultObject
-from reconstruction.assemble import assemble, pixel_reader
+from reconstruction.assemble import Assembled, assemble, pixel_reader
 from reconstruction.curved import Look, curved
 from reconstruction.isotropic import isotropic
-from reconstruction.needle import needle_view
+from reconstruction.needle import Angles, needle_view
 from reconstruction.nifti import grid_of, to_nifti, write_slabs
 from reconstruction.oblique import Plane, oblique
 from reconstruction.planes import Orientation, Planes, Slab
@@ -55,18 +56,17 @@ class Even:
 
 def make_isotropic(job: Job, spacing_mm: float | None, *, nifti: bool) -> Figures:
     """Make an axial series of cubic voxels, slab by slab; ``spacing_mm`` None is as fine as the stack."""
-    stack = job.chosen.stack
-    read = assemble(stack, pixel_reader(job.chosen.paths))
+    stack, read = job.chosen.stack, _read(job)
     positions = None if stack.even else stack.slice_positions_mm
     plan = isotropic(read.volume, slice_positions_mm=positions, spacing_mm=spacing_mm, padding=read.padding)
     pictures = plan.pictures
-    job.folder.begin_series("isotropic")
     slabs = _written(job, plan.slabs(), pictures.shape[0])
-    if nifti:
-        job.folder.add_file("isotropic.nii.gz", "isotropic", lambda path: write_slabs(path, pictures, slabs))
-    else:
-        for _ in slabs:
-            pass
+    with job.folder.series("isotropic"):
+        if nifti:
+            job.folder.add_file("isotropic.nii.gz", "isotropic", lambda path: write_slabs(path, pictures, slabs))
+        else:
+            for _ in slabs:
+                pass
     return {
         "shape_kji": list(pictures.shape),
         "spacing_mm": pictures.spacing_mm[0],
@@ -79,7 +79,8 @@ def make_planes(job: Job, facing: Standard | Point, centre_lps_mm: Point | None,
     even = even_volume(job)
     centre = middle_of(even.volume) if centre_lps_mm is None else centre_lps_mm
     plane = Plane.facing(NORMALS[facing] if isinstance(facing, str) else facing, centre)
-    planes = oblique(even.volume, plane, slab=slab, outside=even.outside)
+    with job.folder.busy("resampling"):
+        planes = oblique(even.volume, plane, slab=slab, outside=even.outside)
     if isinstance(facing, str):
         orientation: Orientation = facing
         planes = replace(planes, orientation=orientation)
@@ -100,7 +101,8 @@ def make_planes(job: Job, facing: Standard | Point, centre_lps_mm: Point | None,
 def make_curved(job: Job, points_lps_mm: Sequence[Point], look: Look, view: Window) -> Figures:
     """Make a curved reformat along a path: a picture, for no plane holds it."""
     even = even_volume(job)
-    made = curved(even.volume, points_lps_mm, look=look, outside=even.outside)
+    with job.folder.busy("resampling"):
+        made = curved(even.volume, points_lps_mm, look=look, outside=even.outside)
     job.folder.add_object("curved", _captured(job, "curved", 1, curved_picture(made, view)), picture=True)
     return {
         "length_mm": made.length_mm,
@@ -116,12 +118,13 @@ def make_needle(job: Job, ends_lps_mm: tuple[Point, Point], slab: Slab, view: Wi
     """Make the two planes along a needle's path from entry to target: derived CT, and pictures with the path drawn."""
     even = even_volume(job)
     made = needle_view(even.volume, *ends_lps_mm, slab=slab, outside=even.outside)
-    job.folder.begin_series("needle")
-    for number, planes in enumerate((made.near_axial, made.perpendicular), start=1):
-        reformat = Reformat(planes=planes, stack=job.chosen.row, images_before=number - 1, kind="needle")
-        images = build_derived_series(job.context, job.report, reformat, 1)
-        job.folder.add_images("needle", images, 2, lambda _: False)
-    for number, picture in enumerate(needle_pictures(made, view), start=1):
+    with job.folder.series("needle"):
+        for number, planes in enumerate((made.near_axial, made.perpendicular), start=1):
+            reformat = Reformat(planes=planes, stack=job.chosen.row, images_before=number - 1, kind="needle")
+            images = build_derived_series(job.context, job.report, reformat, 1)
+            job.folder.add_images("needle", images, 2, lambda _: False)
+    remarks = _angles_said(made.angles, job.context.language)
+    for number, picture in enumerate(needle_pictures(made, view, remarks=remarks), start=1):
         job.folder.add_object(f"needle_{number}", _captured(job, "needle", number, picture), picture=True)
     return {
         "length_mm": made.length_mm,
@@ -130,10 +133,18 @@ def make_needle(job: Job, ends_lps_mm: tuple[Point, Point], slab: Slab, view: Wi
     }
 
 
+def _angles_said(angles: Angles, language: Language) -> tuple[str, str]:
+    """Say of each picture of a needle the angle that shows in it; the first has none where the path runs head-feet."""
+    vertical, climb = angles.from_vertical_deg, angles.craniocaudal_deg
+    seen = "" if vertical is None else say("needle.vertical", language, angle=f"{vertical:.0f}")
+    return seen, say("needle.to_head" if climb >= 0 else "needle.to_feet", language, angle=f"{abs(climb):.0f}")
+
+
 def make_nifti(job: Job) -> Figures:
     """Write the volume as acquired, shear and all; an uneven stack, which no affine can hold, on its regular grid."""
     even = even_volume(job)
-    job.folder.add_file("volume.nii.gz", "nifti", lambda path: to_nifti(even.volume, path))
+    with job.folder.busy("writing"):
+        job.folder.add_file("volume.nii.gz", "nifti", lambda path: to_nifti(even.volume, path))
     geometry = even.volume.geometry
     return {
         "shape_kji": list(geometry.shape),
@@ -145,12 +156,17 @@ def make_nifti(job: Job) -> Figures:
 
 def even_volume(job: Job) -> Even:
     """Read the stack; where its slices lie unevenly it is resampled to a regular grid. Raises ReconstructionError."""
-    stack = job.chosen.stack
-    read = assemble(stack, pixel_reader(job.chosen.paths))
+    stack, read = job.chosen.stack, _read(job)
     if stack.even:
         return Even(volume=read.volume, outside=read.padding, max_distance_to_slice_mm=None)
-    made = regularise(read.volume, slice_positions_mm=stack.slice_positions_mm, padding=read.padding)
+    with job.folder.busy("evening out"):
+        made = regularise(read.volume, slice_positions_mm=stack.slice_positions_mm, padding=read.padding)
     return Even(volume=made.volume, outside=made.outside, max_distance_to_slice_mm=made.max_distance_to_slice_mm)
+
+
+def _read(job: Job) -> Assembled:
+    with job.folder.busy("assembling"):
+        return assemble(job.chosen.stack, pixel_reader(job.chosen.paths))
 
 
 def middle_of(volume: Volume) -> Point:
@@ -173,8 +189,8 @@ def _written(job: Job, slabs: Iterator[Planes], total: int) -> Iterator[Hu]:
 def _add_planes(job: Job, planes: Planes) -> None:
     reformat = Reformat(planes=planes, stack=job.chosen.row)
     images = build_derived_series(job.context, job.report, reformat, 1)
-    job.folder.begin_series(planes.kind)
-    job.folder.add_images(planes.kind, images, len(planes.hu), lambda _: True)
+    with job.folder.series(planes.kind):
+        job.folder.add_images(planes.kind, images, len(planes.hu), lambda _: True)
 
 
 def _captured(job: Job, kind: CaptureKind, number: int, picture: ViewPicture) -> ResultObject:

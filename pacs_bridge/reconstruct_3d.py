@@ -5,15 +5,16 @@ from pacs_bridge.results.encapsulated_stl import SurfaceModel, build_model
 from pacs_bridge.results.multi_frame_capture import TurnCapture, build_turn
 from pipeline.brain import brain_of
 from pipeline.model import SurfaceTissue, TurnPreset
-from pipeline.process import read_stack
+from pipeline.process import ReadStack, read_stack
 from reconstruction.render_3d import render_turn
 from reconstruction.surface import area_cm2, surface, to_stl, volume_ml, watertight
 
 
 def make_surface(job: Job, tissue: SurfaceTissue, triangles: int) -> Figures:
     """Make the closed surface of bone or skin: a DICOM object, and the STL file inside it by itself."""
-    read = read_stack(job.chosen.stack, job.chosen.paths)
-    mesh = surface(read.working, tissue, triangles=triangles)
+    read = _read(job)
+    with job.folder.busy(f"surface of {tissue}"):
+        mesh = surface(read.working, tissue, triangles=triangles)
     stl = to_stl(mesh)
     model = SurfaceModel(tissue=tissue, stl=stl, stack=job.chosen.row)
     name = f"surface_{tissue}"
@@ -32,9 +33,10 @@ def make_surface(job: Job, tissue: SurfaceTissue, triangles: int) -> Figures:
 
 def make_turn(job: Job, preset: TurnPreset, frames: int, size: int) -> Figures:
     """Make renderings that turn round the patient: one moving picture."""
-    read = read_stack(job.chosen.stack, job.chosen.paths)
-    shown = brain_of(read.working) if preset == "brain" else None
-    made = render_turn(read.working, preset, frames=frames, size=size, shown=shown)
+    read = _read(job)
+    with job.folder.busy(f"rendering {frames} pictures"):
+        shown = brain_of(read.working) if preset == "brain" else None
+        made = render_turn(read.working, preset, frames=frames, size=size, shown=shown)
     turn = TurnCapture(preset=preset, rgb=made.rgb, stack=job.chosen.row)
     job.folder.add_object(f"turn_{preset}", build_turn(job.context, job.report, turn, 1), picture=True)
     return {
@@ -44,3 +46,8 @@ def make_turn(job: Job, preset: TurnPreset, frames: int, size: int) -> Figures:
         "voxel_mm": list(made.voxel_mm),
         "max_distance_to_slice_mm": read.regularised.max_distance_to_slice_mm if read.regularised else None,
     }
+
+
+def _read(job: Job) -> ReadStack:
+    with job.folder.busy("assembling"):
+        return read_stack(job.chosen.stack, job.chosen.paths)

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 
 from reconstruction.errors import ImpossibleView
 from reconstruction.geometry import Geometry, Points
-from reconstruction.oblique import point, read_lines, seen
+from reconstruction.oblique import extent, point, read_lines, seen
 from reconstruction.planes import KIND_OF, PlanesKind, Projection, Slab
 from reconstruction.volume import Bits, Hu, Volume
 
@@ -158,7 +158,7 @@ def _checked(points_lps_mm: npt.ArrayLike, geometry: Geometry) -> Points:
     index = geometry.to_index(points)
     away = ((index < -0.5) | (index > np.array(geometry.shape) - 0.5)).any(axis=1)
     for n in np.flatnonzero(away)[:1]:
-        raise ImpossibleView(f"point {n + 1} of the path lies outside the volume")
+        raise ImpossibleView(f"point {n + 1} of the path lies outside the volume, {extent(geometry)}")
     return points
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from reconstruction.errors import ImpossibleView
 from reconstruction.geometry import Geometry, Points
-from reconstruction.oblique import Plane, oblique, point, read_lines, seen
+from reconstruction.oblique import Plane, extent, oblique, point, read_lines, seen
 from reconstruction.planes import Planes, Slab
 from reconstruction.volume import Bits, Hu, Volume
 
@@ -149,7 +149,7 @@ def _length(geometry: Geometry, entry: Points, target: Points) -> float:
     for name, place in (("entry", entry), ("target", target)):
         index = geometry.to_index(place)
         if (index < -0.5).any() or (index > np.array(geometry.shape) - 0.5).any():
-            raise ImpossibleView(f"the {name} point lies outside the volume")
+            raise ImpossibleView(f"the {name} point lies outside the volume, {extent(geometry)}")
     length = float(np.linalg.norm(target - entry))
     if length < _SHORTEST_MM:
         raise ImpossibleView("entry and target are the same point; a path needs two")

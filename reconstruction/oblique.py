@@ -162,6 +162,13 @@ def sample_mm(geometry: Geometry, direction: Points) -> float:
     return float(np.linalg.norm(geometry.affine[:3, :3].T @ direction))
 
 
+def extent(geometry: Geometry) -> str:
+    """Say where a volume lies, for people who asked for a place elsewhere: in other units, or in RAS."""
+    low, high = (_corners(geometry).min(axis=0), _corners(geometry).max(axis=0))
+    spans = (f"{axis} {a:.0f} to {b:.0f}" for axis, a, b in zip("xyz", low, high, strict=True))
+    return f"which spans {', '.join(spans)} mm (LPS)"
+
+
 def _unit(direction: Points) -> Points:
     length = float(np.linalg.norm(direction))
     if length < 1e-9:
@@ -186,7 +193,7 @@ def _offsets(geometry: Geometry, plane: Plane, slab: Slab) -> Points:
     low = math.ceil((float(away.min()) - _NEAR) / slab.distance_mm)
     high = math.floor((float(away.max()) + _NEAR) / slab.distance_mm)
     if high < low:
-        raise ImpossibleView("no plane at these distances cuts the volume")
+        raise ImpossibleView(f"no plane at these distances cuts the volume, {extent(geometry)}")
     return np.arange(low, high + 1, dtype=np.float64) * slab.distance_mm
 
 
@@ -212,7 +219,7 @@ def _cut(geometry: Geometry, plane: Plane, reach: tuple[float, float]) -> Points
         shares = _clipped(float(deep[a]), float(deep[b]), reach)
         found += [(down[a] + t * (down[b] - down[a]), along[a] + t * (along[b] - along[a])) for t in shares]
     if not found:
-        raise ImpossibleView("the plane does not cut the volume")
+        raise ImpossibleView(f"the plane does not cut the volume, {extent(geometry)}")
     return np.array([np.min(found, axis=0), np.max(found, axis=0)])
 
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from reconstruction.curved import Curved
 from reconstruction.geometry import Points
-from reconstruction.lettering import Colour
+from reconstruction.lettering import Colour, wrapped, write
 from reconstruction.needle import NeedleView
 from reconstruction.planes import Planes
 from reconstruction.render import Rgb, Window, lettered_at_edges, window
@@ -45,11 +45,14 @@ def curved_picture(view: Curved, look: Window, *, size: int = 768) -> ViewPictur
     return ViewPicture(rgb=rgb, pixel_mm=pixel_mm)
 
 
-def needle_pictures(view: NeedleView, look: Window, *, size: int = 768) -> tuple[ViewPicture, ViewPicture]:
+def needle_pictures(
+    view: NeedleView, look: Window, *, size: int = 768, remarks: tuple[str, str] = ("", "")
+) -> tuple[ViewPicture, ViewPicture]:
     """Draw the two planes of a needle view, near axial and across it, with the path.
 
     The longer side has ``size`` pixels. A square stands at the entry, a ring round the target, a tick every 10 mm of
-    depth, and the length in the corner; the line stops short of the target, so that the lesion stays in sight.
+    depth, and the length in the corner, below it what ``remarks`` says of each, such as its angle; the line stops
+    short of the target, so that the lesion stays in sight.
     """
     ends, ticks = (view.entry, view.target), view.depths
     near = _Path(entry=ends[0].pixel, target=ends[1].pixel, depths=tuple(tick.pixel for tick in ticks))
@@ -57,8 +60,8 @@ def needle_pictures(view: NeedleView, look: Window, *, size: int = 768) -> tuple
         entry=ends[0].pixel_across, target=ends[1].pixel_across, depths=tuple(tick.pixel_across for tick in ticks)
     )
     caption = f"{view.length_mm:.0f} mm"
-    first = _needle_picture(view.near_axial, near, look, size, caption)
-    return first, _needle_picture(view.perpendicular, across, look, size, caption)
+    first = _needle_picture(view.near_axial, near, look, size, (caption, remarks[0]))
+    return first, _needle_picture(view.perpendicular, across, look, size, (caption, remarks[1]))
 
 
 _Pixel = tuple[float, float]
@@ -73,14 +76,23 @@ class _Path:
     depths: tuple[_Pixel, ...]
 
 
-def _needle_picture(planes: Planes, path: _Path, look: Window, size: int, caption: str) -> ViewPicture:
+def _needle_picture(planes: Planes, path: _Path, look: Window, size: int, words: tuple[str, str]) -> ViewPicture:
     rgb, pixel_mm = _drawn(planes.hu[0], planes.pixel_spacing_mm[0], look, size)
     image = Image.fromarray(rgb)
     _draw_path(ImageDraw.Draw(image), path, planes.pixel_spacing_mm[0] / pixel_mm)
     row, column = planes.row_direction, planes.column_direction
     directions = (-row, row, -column, column)
-    rgb = lettered_at_edges(np.asarray(image), directions, pixel_mm=pixel_mm, caption=caption)
-    return ViewPicture(rgb=rgb, pixel_mm=pixel_mm)
+    rgb = lettered_at_edges(np.asarray(image), directions, pixel_mm=pixel_mm, caption=words[0])
+    return ViewPicture(rgb=_remarked(rgb, words[1]), pixel_mm=pixel_mm)
+
+
+def _remarked(rgb: Rgb, remark: str) -> Rgb:
+    """Write below the caption, small, in the left half: no letter of the patient's sides stands there."""
+    image = Image.fromarray(rgb)
+    below, size = max(14, min(image.size) // 22) * 1.4, max(12, min(image.size) // 32)
+    for n, line in enumerate(wrapped(remark, size, image.width * 0.45)):
+        write(ImageDraw.Draw(image), (6, 4 + below + n * size * 1.25), line, size=size)
+    return np.asarray(image)
 
 
 def _draw_path(draw: ImageDraw.ImageDraw, path: _Path, scale: float) -> None:
