@@ -206,6 +206,9 @@ SENTENCES: Mapping[str, str] = {
         "una rejilla recta de {size} vóxeles de {spacing} es demasiado grande; use {least} mm o más"
     ),
     "{count} slices of {size} pixels do not fit into memory": "{count} cortes de {size} píxeles no caben en la memoria",
+    "{count} slices would inflate from {small} kB to {large} MB; no scan compresses so far": (
+        "{count} cortes se inflarían de {small} kB a {large} MB; ningún estudio se comprime tanto"
+    ),
     "its volume does not fit into memory": "su volumen no cabe en la memoria",
     "none of its {count} images can be read": "no se puede leer ninguna de sus {count} imágenes",
     "{count} image(s) could not be read": "no se pudieron leer {count} imágenes",

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from reconstruction.volume import Bits, Hu, Volume
 PixelReader = Callable[[Header], Stored]
 
 _SLICES_AT_ONCE = 64
+_LARGE_BYTES = 1 << 30
+_MOST_INFLATION = 500
+"""A large volume takes at most so many times the bytes of its files: scans compress to a tenth, a bomb to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +57,11 @@ class FileReader:
         raw = np.empty((header.rows, header.columns), dtype=np.int16)
         return as_stored(raw, header) if self.read_raw(header, raw) else self._by_pydicom(header)
 
+    def size_bytes(self, headers: Sequence[Header]) -> int:
+        """Return how many bytes the files of some images take together."""
+        paths = {self._path(header) for header in headers}
+        return sum(path.stat().st_size for path in paths if path.exists())
+
     def read_raw(self, header: Header, out: Hu) -> bool:
         """Fill ``out`` with the raw bits of an image of 8 or 16 bits allocated; say whether that could be done so.
 
@@ -66,12 +74,13 @@ class FileReader:
             if header.transfer_syntax_uid in NATIVE:
                 _read_native_raw(path, header, out)
                 return True
-            image = decompress(read_frame(path, header, self._frames_of(path, header)), header)
+            image = decompress(read_frame(path, header, self._frames_of(path, header)), header, out)
         except (Elsewhere, OSError):
             return False
         if image.dtype.kind not in "iu" or image.dtype.itemsize > 2:
             return False
-        np.copyto(out, image, casting="unsafe")
+        if image is not out:
+            np.copyto(out, image, casting="unsafe")
         return True
 
     def _path(self, header: Header) -> Path:
@@ -136,6 +145,8 @@ def assemble(stack: Stack, read: PixelReader, *, threads: int = 2) -> Assembled:
     for header in stack.headers:
         refuse_non_hounsfield(header)
         refuse_impossible(header)
+    if isinstance(read, FileReader):
+        _refuse_bomb(stack, read.size_bytes(stack.headers))
     hu, padding = _room(stack)
 
     def place(slices: range) -> list[tuple[int, bool]]:
@@ -157,6 +168,14 @@ def _spans(count: int, threads: int) -> Iterator[range]:
         end = start + max(1, min(_SLICES_AT_ONCE, (count - start) // (2 * threads)))
         yield range(start, end)
         start = end
+
+
+def _refuse_bomb(stack: Stack, size_bytes: int) -> None:
+    """Refuse a volume of gigabytes out of next to nothing before memory is asked for."""
+    count, rows, columns = stack.geometry.shape
+    if (needed := 2 * count * rows * columns) > max(_LARGE_BYTES, _MOST_INFLATION * size_bytes):
+        small, large = (size_bytes >> 10) + 1, needed >> 20
+        raise NotAVolume(f"{count} slices would inflate from {small} kB to {large} MB; no scan compresses so far")
 
 
 def _room(stack: Stack) -> tuple[npt.NDArray[np.int16], Bits | None]:

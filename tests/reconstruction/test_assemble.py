@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
 
 from reconstruction.assemble import AIR_HU, Assembled, PixelReader, assemble, pixel_reader, refuse_non_hounsfield
 from reconstruction.decode import Stored
@@ -191,6 +193,25 @@ def test_one_unreadable_slice_refuses_the_volume_and_is_named(number: int | None
 def test_a_matrix_that_no_memory_holds_is_refused_before_it_is_asked_for() -> None:
     with pytest.raises(UnreadablePixels, match="65535x65535 pixels announced"):
         assemble(same(rows=65535, columns=65535, pixel_spacing_mm=(0.01, 0.01)), holding(0))
+
+
+def test_a_volume_of_gigabytes_out_of_a_few_kilobytes_is_refused_before_memory_is_asked_for(write_ct: WriteCt) -> None:
+    """Blank images of 8,192 pixels a side compress to 400 bytes: nine of them make a gigabyte of memory."""
+    frame = bytes(imagecodecs.jpeg2k_encode(np.zeros((8, 8), np.uint16), reversible=True, codecformat="j2k"))
+    paths = [
+        write_ct(
+            f"{n}.dcm",
+            pixels=encapsulate([frame]),
+            transfer_syntax="1.2.840.10008.1.2.4.90",
+            **{"SOPInstanceUID": f"1.{n}", "ImagePositionPatient": [0, 0, 5 * n], "PixelSpacing": [0.1, 0.1]},
+            **{"Rows": 8192, "Columns": 8192},
+        )
+        for n in range(9)
+    ]
+    headers = [read_header(path) for path in paths]
+    read = pixel_reader({header.sop_instance_uid: path for header, path in zip(headers, paths, strict=True)})
+    with pytest.raises(NotAVolume, match=r"9 slices would inflate from [0-9]+ kB to 1152 MB"):
+        assemble(stack_of(headers), read)
 
 
 @pytest.mark.parametrize("folder", ["head_ge_tilted"])

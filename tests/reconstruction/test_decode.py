@@ -254,6 +254,34 @@ def test_a_codestream_that_lies_about_its_size_costs_no_memory(write_ct: WriteCt
     assert_refused_cheaply(path, "60000")
 
 
+def codestream_start(rows: int, columns: int) -> bytes:
+    """Return what a JPEG 2000 codestream of this size starts with."""
+    frame = bytearray(ENCODERS[JPEG_2000](np.zeros((64, 64), np.uint16)))
+    struct.pack_into(">2I", frame, 8, columns, rows)
+    return bytes(frame[:64])
+
+
+def test_a_comment_that_looks_like_another_codestream_hides_no_size(write_ct: WriteCt) -> None:
+    frame = bytearray(ENCODERS[JPEG_LS](np.zeros((64, 64), np.uint16)))
+    struct.pack_into(">2H", frame, frame.index(b"\xff\xf7") + 5, 60_000, 60_000)
+    frame[2:2] = b"\xff\xfe" + struct.pack(">H", 66) + codestream_start(64, 64)
+    path = write_ct(pixels=encapsulate([bytes(frame)]), transfer_syntax=JPEG_LS, Rows=64, Columns=64)
+    assert_refused_cheaply(path, "60000")
+
+
+def test_a_codestream_in_a_box_is_read_and_another_box_hides_no_size(write_ct: WriteCt) -> None:
+    image = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    boxed = bytes(imagecodecs.jpeg2k_encode(image, reversible=True, codecformat="jp2"))
+    at = boxed.index(b"jp2c") - 4
+    tags: dict[str, Any] = {"transfer_syntax": JPEG_2000, "Rows": 64, "Columns": 64}
+    path = write_ct(pixels=encapsulate([boxed]), **tags)
+    np.testing.assert_array_equal(decoded(path), image)
+    lie = bytearray(boxed)
+    struct.pack_into(">2I", lie, at + 16, 60_000, 60_000)
+    lie[at:at] = struct.pack(">L4s", 72, b"free") + codestream_start(64, 64)
+    assert_refused_cheaply(write_ct(pixels=encapsulate([bytes(lie)]), **tags), "60000")
+
+
 def test_rle_that_unpacks_to_more_than_the_image_is_refused(write_ct: WriteCt) -> None:
     segment = b"\x81\x00" * 4096
     frame = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13) + segment * 2
