@@ -18,14 +18,16 @@ _OUTSIDE_HU = -1024
 _INSIDE_HU = 40
 _LEAST_ML = 1.0
 _BRIDGED_MM = 4.0
+_SHEET_MM = 4.0
 _RIM = 2
 
 
 def solid(volume: Volume, tissue: str, *, largest: int = LARGEST) -> Volume:
     """Return the reduced grid whose surface at LEVELS_HU encloses a tissue, cropped, in a rim of air.
 
-    Bone: pieces of 1 mL and more that belong to the patient. Skin: the patient, hollows filled, and creases narrower
-    than 8 mm (nostrils, ear canals) bridged. Raises NoSurface where there is no such tissue, NotAVolume when sheared.
+    Bone: pieces of 1 mL and more that belong to the patient. Skin: the patient without what is thinner than about 4 mm
+    in a slice (mats, blankets), hollows filled, and creases narrower than 8 mm (nostrils, ear canals) bridged. Raises
+    NoSurface where there is no such tissue, NotAVolume when sheared.
     """
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume has no surface here; regularise it first")
@@ -58,7 +60,7 @@ def _bone(hu: Hu, least: int) -> Bits:
 def _body(hu: Hu, least: int, spacing_mm: tuple[float, ...]) -> Bits:
     """Make air of what is not the patient's largest part and fill its hollows, in place; returns the whole body."""
     body = hu > LEVELS_HU["skin"]
-    labels, count = ndimage.label(body)
+    labels, count = ndimage.label(_without_sheets(body, spacing_mm))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     if sizes.max() < least:
@@ -69,6 +71,17 @@ def _body(hu: Hu, least: int, spacing_mm: tuple[float, ...]) -> Bits:
     whole = _filled(largest, spacing_mm)
     hu[whole & (hu < _INSIDE_HU)] = np.where(largest, hu, _INSIDE_HU)[whole & (hu < _INSIDE_HU)]
     return whole
+
+
+def _without_sheets(body: Bits, spacing_mm: tuple[float, ...]) -> Bits:
+    """Leave out, slice by slice, what is thinner than about 4 mm: mats, blankets, and gowns against the skin."""
+    cross = ndimage.generate_binary_structure(2, 1)
+    rounds = max(1, round(_SHEET_MM / 2.0 / max(spacing_mm[1:])))
+    thick = np.empty_like(body)
+    for k, flat in enumerate(body):
+        opened = ndimage.binary_opening(flat, cross, iterations=rounds)
+        thick[k] = flat & ndimage.binary_dilation(opened, cross)
+    return thick
 
 
 def _filled(body: Bits, spacing_mm: tuple[float, ...]) -> Bits:

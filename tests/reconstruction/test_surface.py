@@ -85,6 +85,17 @@ def test_specks_of_bone_are_left_out_and_a_hollow_body_has_one_skin() -> None:
     assert area_cm2(skin) == pytest.approx((2 * 44 * 44 + 4 * 40 * 44) / 100.0, rel=0.05)  # no inner wall
 
 
+def test_a_mat_under_the_patient_is_no_skin() -> None:
+    hu = np.full((30, 70, 70), -1000, dtype=np.int16)
+    j, i = np.indices((70, 70)) - 34.5
+    hu[3:27, np.hypot(j, i) < 25] = 40
+    hu[:, 60:62, :] = 40  # 2 mm thick, touching the back
+    hu[3:27, 59:61, 25:45] = 40
+    made = surface(Volume(hu=hu, geometry=Geometry(affine=np.eye(4)[[2, 1, 0, 3]], shape=hu.shape)), "skin")
+    assert volume_ml(made) == pytest.approx(24 * np.pi * 25**2 / 1000.0, rel=0.05)
+    assert np.ptp(made.vertices_lps_mm, axis=0) == pytest.approx([50.0, 50.0, 24.0], abs=4.0)
+
+
 def test_where_there_is_no_bone_the_reason_is_said() -> None:
     hu = np.full((20, 20, 20), 40, dtype=np.int16)
     volume = Volume(hu=hu, geometry=Geometry(affine=np.eye(4), shape=hu.shape))
