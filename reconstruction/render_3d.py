@@ -111,8 +111,9 @@ def render_turn(
 
     The eye moves from the front to the patient's left, back and right. "bone" needs nothing more; "brain" needs
     ``shown``, what is brain on the volume's grid; "vessel" shows what is as bright as contrast medium (130 HU and
-    more) and dims dense bone to a shadow: spongy bone that is no denser than a vessel stays, and a vessel that touches
-    bone, or is denser than 350 HU over 1 mL, is dimmed with it. No more than ``largest``³ voxels are cast.
+    more) and dims dense bone to a shadow. Brightness alone tells them apart: spongy bone, thin ribs and organs full of
+    contrast medium stay as bright as vessels, and a vessel that touches bone, or is denser than 350 HU over 1 mL, is
+    dimmed with it. No more than ``largest``³ voxels are cast.
     Raises NothingToShow with the reason, RenderingUnavailable where the child fails or takes too long, or for a number
     or size of frames that is out of bounds, NotAVolume for a sheared volume or a region of another grid.
     """

@@ -21,10 +21,12 @@ from reconstruction.volume import Hu, Volume
 Table = npt.NDArray[np.float32]
 Blocks = npt.NDArray[np.int16]
 LOWEST_HU, HIGHEST_HU = -2048, 4095
+UNLIT_HU = -1400  # what is drawn below has no surface: it is a shadow, as bright from every side
 RIM = 2  # voxels at every face in which nothing may be seen: gradients reach one beyond a sample's own eight
 _BLOCK = 4  # voxels along a side of the blocks that rays leap over
 _NOTHING_LEFT = 0.015  # of the light: what lies behind is not seen
 _AMBIENT, _DIFFUSE, _GLOSS = 0.2, 0.8, 0.15
+_SHADOW = np.float32(0.45)
 _FAR = 1e9
 
 
@@ -186,7 +188,7 @@ def _gathered(hu: Hu, empty: Blocks, table: Table, ray: Any, lit: Points, sure_h
             n, fine = n - 1.0, 2
             continue
         fine = 2
-        before = _facing(hu, (k, j, i), lit, (before, sure_hu))
+        before = _SHADOW if value < UNLIT_HU - LOWEST_HU else _facing(hu, (k, j, i), lit, (before, sure_hu))
         sums = _added(sums, table[value], left * opacity, before)
         left *= np.float32(1.0) - opacity
         n += 1.0

@@ -26,6 +26,7 @@ _BONE_HU = 150
 _DENSE_HU = 350.0
 _DENSE_ML = 1.0
 _BONY_HU = 180.0
+_GHOST_FROM_HU = 100  # what is no denser is left as it is: the shadow ends where the bone does
 _CLOSED_MM = 9.0
 _SMOOTH_MM = 1.0
 _BEYOND_BRAIN_HU = -100.0
@@ -116,6 +117,24 @@ def spread(coarse: tuple[Bits, Coarse], k: int, shape: tuple[int, ...]) -> Bits:
     columns = np.minimum(np.arange(shape[2]) // every[2], bits.shape[2] - 1)
     flat = bits[min(k // every[0], bits.shape[0] - 1)]
     return np.asarray(flat[rows][:, columns])
+
+
+def _bony(coarse: tuple[Bits, Coarse], k: int, shape: Coarse) -> Bits:
+    """Return one slice of bits on blocks, their steps rounded off: linear between the blocks' middles in a slice."""
+    bits, every = coarse
+    flat = bits[min(k // every[0], bits.shape[0] - 1)].astype(np.float32)
+    if not flat.any():
+        return np.zeros(shape[1:], dtype=np.bool_)
+    tall = _stretched(flat, shape[1], every[1])
+    return np.asarray(_stretched(tall.T, shape[2], every[2]).T >= 0.5)
+
+
+def _stretched(flat: npt.NDArray[np.float32], count: int, every: int) -> npt.NDArray[np.float32]:
+    places = np.clip((np.arange(count) + 0.5) / every - 0.5, 0, len(flat) - 1)
+    below = np.minimum(places.astype(np.intp), max(len(flat) - 2, 0))
+    share = (places - below).astype(np.float32)[:, None]
+    between: npt.NDArray[np.float32] = flat[below] * (1 - share) + flat[np.minimum(below + 1, len(flat) - 1)] * share
+    return between
 
 
 def within_rim(hu: Hu, box: tuple[slice, ...], geometry: Geometry, rim: int) -> Volume:
@@ -244,7 +263,7 @@ def _cropped(
         if kept is not None:
             hu[k][~spread(kept, k, hu.shape)] = AIR_HU
         if ghosts is not None:
-            hu[k][spread(ghosts, k, hu.shape) & (hu[k] > 0)] = GHOST_HU
+            hu[k][_bony(ghosts, k, hu.shape) & (hu[k] > _GHOST_FROM_HU)] = GHOST_HU
         seen = hu[k] > preset.seen_from_hu
         count += int(np.count_nonzero(seen))
         drawn = seen | (hu[k] == GHOST_HU)

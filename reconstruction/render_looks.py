@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from reconstruction.render_cast import Looks
+from reconstruction.render_cast import UNLIT_HU, Looks
 
 PresetName = Literal["bone", "brain", "vessel"]
 AIR_HU = -1024
@@ -63,10 +63,10 @@ VESSEL = Preset(
     least_ml=1.0,
     missing="nothing as bright as contrast medium but bone",
     sure_hu=150.0,
-    opacity=((GHOST_HU, 0.02), (-1400, 0.0), (130, 0.0), (180, 0.25), (300, 0.7), (450, 0.9), (3071, 0.95)),
+    opacity=((GHOST_HU, 0.02), (UNLIT_HU, 0.0), (130, 0.0), (180, 0.25), (300, 0.7), (450, 0.9), (3071, 0.95)),
     colour=(
         (GHOST_HU, (0.66, 0.65, 0.62)),
-        (-1400, (0.66, 0.65, 0.62)),
+        (UNLIT_HU, (0.66, 0.65, 0.62)),
         (130, (0.55, 0.10, 0.08)),
         (220, (0.85, 0.22, 0.15)),
         (450, (1.0, 0.72, 0.55)),
