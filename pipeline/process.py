@@ -117,9 +117,14 @@ def stacks_in(sources: Sequence[Source]) -> tuple[Selected, ...]:
     return select_series(frames.headers, frames.refused)
 
 
-def read_stack(stack: Stack, paths: Mapping[str, Path]) -> ReadStack:
-    """Assemble a stack and, where it is tilted or uneven, regularise it; raises ReconstructionError."""
-    acquired = assemble(stack, pixel_reader(dict(paths)))
+def read_stack(
+    stack: Stack, paths: Mapping[str, Path], *, on_progress: Callable[[int], object] = lambda _done: None
+) -> ReadStack:
+    """Assemble a stack and, where it is tilted or uneven, regularise it; raises ReconstructionError.
+
+    ``on_progress`` is told how many slices are assembled.
+    """
+    acquired = assemble(stack, pixel_reader(dict(paths)), on_progress=on_progress)
     if stack.even and stack.geometry.tilt_deg <= STRAIGHT_WITHIN_DEG:
         return ReadStack(acquired=acquired, working=acquired.volume, regularised=None)
     positions = None if stack.even else stack.slice_positions_mm
@@ -202,16 +207,16 @@ def _examine(
     row, (timings, clock) = selected.row, meter
     if selected.stack is None:
         return _unread(row, row.reason or "", detectors), []
-    watch("assembled", 0, len(row.instances))
+    slices = len(row.instances)
+    watch("assembled", 0, slices)
     try:
         with _timed(timings, "assemble", clock):
-            read = read_stack(selected.stack, paths)
+            read = read_stack(selected.stack, paths, on_progress=lambda done: watch("assembled", done, slices))
     except ReconstructionError as error:
         return _unread(row, str(error), detectors), []
     except MemoryError:
         return _unread(row, "its volume does not fit into memory", detectors), []
     row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
-    watch("assembled", len(row.instances), len(row.instances))
     working = read.working
     del read  # the slices as acquired and their padding: detectors need the memory
     with _timed(timings, "detect", clock):

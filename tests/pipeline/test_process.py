@@ -316,6 +316,17 @@ def report_of(*results: SeriesResult) -> Report:
     return assemble_report("1.7", results, PROVENANCE, notes=("a note",))
 
 
+def test_progress_is_told_slice_by_slice_then_by_detectors(write_series: WriteSeries) -> None:
+    told: list[tuple[str, int, int]] = []
+    sources = [Source(header=read_header(path), path=path) for path in write_series(EVEN, water)]
+    process_series(sources, [Bright()], watch=lambda step, done, total: told.append((step, done, total)))
+    slices = [done for step, done, total in told if step == "assembled" and total == 21]
+    assert [0, 21] == [slices[0], slices[-1]]
+    assert sorted(set(slices)) == slices
+    assert len(slices) > 3
+    assert [("detectors", 0, 1), ("detectors", 1, 1)] == told[len(slices) :]
+
+
 def test_a_study_read_whole_without_findings_is_routine(write_series: WriteSeries) -> None:
     report = report_of(processed(write_series(EVEN[:5], water), Bright()))
     assert (StudyStatus.ANALYSED, Priority.ROUTINE, ()) == (report.status, report.priority, report.findings)

@@ -97,6 +97,16 @@ def test_a_slope_that_is_no_integer_is_noted_whichever_slice_has_it(odd_one: int
     assert () == assemble(same(rescale_slope=2.0), holding(0)).notes
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_rises_to_all_slices_in_small_steps(threads: int) -> None:
+    told: list[int] = []
+    many = stack([{}] * 60)
+    assemble(many, holding(0), threads=threads, on_progress=told.append)
+    assert sorted(set(told)) == told
+    assert 60 == told[-1]
+    assert all(after - before <= 30 for before, after in zip([0, *told], told, strict=False))
+
+
 @pytest.mark.parametrize(
     ("stored", "slope", "intercept", "expected", "clipped"),
     [
