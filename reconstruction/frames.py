@@ -35,10 +35,13 @@ def read_native(path: Path, header: Header, into: memoryview) -> None:
     """
     if header.transfer_syntax_uid not in (EXPLICIT_LE, IMPLICIT_LE) or not _holds(header, into.nbytes):
         raise Elsewhere
-    with _open(path, header, header.pixels_length) as (file, at):
-        at += ((header.frame or 1) - 1) * into.nbytes
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        at = _checked(file, header, header.pixels_length) + ((header.frame or 1) - 1) * into.nbytes
         if os.preadv(file, [into], at) != into.nbytes:
             raise Elsewhere
+    finally:
+        os.close(file)
 
 
 def _holds(header: Header, size: int) -> bool:
@@ -95,17 +98,21 @@ def read_frame(path: Path, header: Header, frames: Sequence[Places]) -> bytes:
 @contextmanager
 def _open(path: Path, header: Header, length: int | None) -> Iterator[tuple[int, int]]:
     """Open a file whose Pixel Data stand where the header says, with the length it says, and end within the file."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield file, _checked(file, header, length)
+    finally:
+        os.close(file)
+
+
+def _checked(file: int, header: Header, length: int | None) -> int:
+    """Return where the value of Pixel Data starts, once the file says so too; raises Elsewhere."""
     at = header.pixels_at
     if at is None or at < 12 or header.pixels_length != length:
         raise Elsewhere
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        stated = struct.pack("<L", _UNDEFINED if length is None else length)
-        head = os.pread(file, 12, at - 12)
-        is_implicit = header.transfer_syntax_uid == IMPLICIT_LE
-        tag = head[4:8] if is_implicit else head[:4]
-        if tag != _PIXEL_DATA or head[8:] != stated or at + (length or 0) > os.fstat(file).st_size:
-            raise Elsewhere
-        yield file, at
-    finally:
-        os.close(file)
+    head = os.pread(file, 12, at - 12)
+    tag = head[4:8] if header.transfer_syntax_uid == IMPLICIT_LE else head[:4]
+    stated = (_UNDEFINED if length is None else length).to_bytes(4, "little")
+    if tag != _PIXEL_DATA or head[8:] != stated or at + (length or 0) > os.fstat(file).st_size:
+        raise Elsewhere
+    return at
