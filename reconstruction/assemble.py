@@ -1,7 +1,6 @@
 """A stack and its pixels -> a Volume in Hounsfield units."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +59,8 @@ class FileReader:
 
     def size_bytes(self, headers: Sequence[Header]) -> int:
         """Return how many bytes the files of some images take together."""
-        return sum(_size_bytes(path) for path in {os.fspath(self._path(header)) for header in headers})
+        paths = {self._path(header) for header in headers}
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     def read_raw(self, header: Header, out: Hu) -> bool:
         """Fill ``out`` with the raw bits of an image of 8 or 16 bits allocated; say whether that could be done so.
@@ -116,13 +116,6 @@ def pixel_reader(paths: Mapping[str, Path]) -> PixelReader:
     return FileReader(paths)
 
 
-def _size_bytes(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # a third of the time that Path.stat takes, for 2,900 at once
-    except OSError:
-        return 0
-
-
 def _read_native_raw(path: Path, header: Header, out: Hu) -> None:
     if header.bits_allocated == 16:
         read_native(path, header, out.data)
@@ -155,8 +148,7 @@ def assemble(
     for header in stack.headers:
         refuse_non_hounsfield(header)
         refuse_impossible(header)
-    if isinstance(read, FileReader):
-        _refuse_bomb(stack, read.size_bytes(stack.headers))
+    _refuse_bomb(stack, read)
     hu, padding = _room(stack)
 
     def place(slices: range) -> list[tuple[int, bool]]:
@@ -183,10 +175,14 @@ def _spans(count: int, threads: int) -> Iterator[range]:
         start = end
 
 
-def _refuse_bomb(stack: Stack, size_bytes: int) -> None:
+def _refuse_bomb(stack: Stack, read: PixelReader) -> None:
     """Refuse a volume of gigabytes out of next to nothing before memory is asked for."""
     count, rows, columns = stack.geometry.shape
-    if (needed := 2 * count * rows * columns) > max(_LARGE_BYTES, _MOST_INFLATION * size_bytes):
+    needed = 2 * count * rows * columns
+    if needed <= _LARGE_BYTES or not isinstance(read, FileReader):
+        return
+    size_bytes = read.size_bytes(stack.headers)
+    if needed > _MOST_INFLATION * size_bytes:
         small, large = (size_bytes >> 10) + 1, needed >> 20
         raise NotAVolume(f"{count} slices would inflate from {small} kB to {large} MB; no scan compresses so far")
 
