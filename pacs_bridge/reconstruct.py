@@ -135,8 +135,8 @@ def make_needle(job: Job, ends_lps_mm: tuple[Point, Point], slab: Slab, view: Wi
 
 def _angles_said(angles: Angles, language: Language) -> tuple[str, str]:
     """Say of each picture of a needle the angle that shows in it; the first has none where the path runs head-feet."""
-    vertical, climb = angles.from_vertical_deg, angles.craniocaudal_deg
-    seen = "" if vertical is None else say("needle.vertical", language, angle=f"{vertical:.0f}")
+    sideways, climb = angles.from_vertical_deg, angles.craniocaudal_deg
+    seen = "" if sideways is None else say("needle.from_ap", language, angle=f"{sideways:.0f}")
     return seen, say("needle.to_head" if climb >= 0 else "needle.to_feet", language, angle=f"{abs(climb):.0f}")
 
 

@@ -120,11 +120,21 @@ def _one_study(paths: Sequence[Path], choice: Choice, progress: ShowProgress) ->
     studies = list(found.studies.values())
     holding = [study for study in studies if choice.series is None or _has(study, choice.series)]
     if len(holding) > 1:
-        raise NoSuchChoice(f"these are images of {len(holding)} studies: give the folder of one, or --series UID")
+        raise NoSuchChoice(
+            f"these are images of {len(holding)} studies ({'; '.join(_numbers(study) for study in holding)}): "
+            "give the folder of one, or --series with a UID or a number that only one has"
+        )
     study = holding[0] if holding else {uid: source for each in studies for uid, source in each.items()}
     if holding and len({source.header.patient_id for source in study.values()} - {""}) > 1:
         raise NothingToReconstruct("two patient IDs under one Study Instance UID: find out whose images these are")
     return study
+
+
+def _numbers(study: Mapping[str, Source]) -> str:
+    """Name the series of a study by their numbers."""
+    numbers = {source.header.series_number for source in study.values()}
+    known = ", ".join(str(number) for number in sorted(each for each in numbers if each is not None))
+    return f"series {known or '?'}"
 
 
 def _has(study: Mapping[str, Source], series: str) -> bool:

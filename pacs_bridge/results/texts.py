@@ -40,7 +40,7 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
         },
         "series.curved": {"en": "ctriage: curved reformat", "es": "ctriage: reformateo curvo"},
         "series.needle": {"en": "ctriage: needle view", "es": "ctriage: vista de aguja"},
-        "needle.vertical": {"en": "{angle}° from the vertical", "es": "{angle}° respecto a la vertical"},
+        "needle.from_ap": {"en": "{angle}° from the AP line", "es": "{angle}° respecto al eje AP"},
         "needle.to_head": {"en": "{angle}° towards the head", "es": "{angle}° hacia la cabeza"},
         "needle.to_feet": {"en": "{angle}° towards the feet", "es": "{angle}° hacia los pies"},
         "series.turn": {"en": "ctriage: 3D turn, {preset}", "es": "ctriage: giro 3D, {preset}"},

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,13 +295,58 @@ def test_notes_of_the_stack_and_figures_are_told_to_people_too(scan: Path, run: 
     assert "max_distance_to_slice_mm: 2.00" in result.stdout or "max_distance_to_slice_mm: 1" in result.stdout
 
 
+KINDS = {
+    "isotropic": ("--spacing", "2", "--nifti"),
+    "mpr": ("--count", "1"),
+    "curved": ("--points", "0,0,4 1,0,14 0,0,26"),
+    "needle": ("--entry", "-8,0,10", "--target", "0,0,16"),
+    "surface": ("--triangles", "2000"),
+    "turn": ("--frames", "2", "--size", "64"),
+    "nifti": (),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_that_programs_get_is_documented_and_every_documented_one_is_there(
+    kind: str, run: Run, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "JSON.md").read_text(encoding="utf-8")
+    section = text.partition("## `ctriage reconstruct KIND")[2].partition("\n## ")[0]
+    (row,) = [line.split("|") for line in section.splitlines() if line.startswith(f"| `{kind}` |")]
+    keys, kinds = (set(re.findall(r"`(\w+)`", cell)) for cell in row[2:4])
+    scan = series(tmp_path / "scan", PixelSpacing=[1, 1])
+    told = outcome(run(kind, scan, "--out", tmp_path / "out", *KINDS[kind], "--json"))
+    common = {"series_instance_uid", "stack", "max_distance_to_slice_mm", "notes", "outputs"}
+    assert keys | common == set(told)
+    assert {each["kind"] for each in told["outputs"]} <= kinds
+    assert all(f"`{name}`" in section for name in told.get("angles", {}))
+    assert all(Path(each["path"]).is_file() for each in told["outputs"])
+
+
+def test_pictures_of_a_slab_are_windowed_for_soft_tissue_and_extremes_by_their_kind(
+    scan: Path, run: Run, tmp_path: Path
+) -> None:
+    greys = {}
+    for folder, words in (("mean", ()), ("soft", ("--window", "soft")), ("mip", ("--projection", "mip"))):
+        outcome(run("mpr", scan, "--out", tmp_path / folder, "--count", 1, *words, "--json"))
+        with Image.open(next((tmp_path / folder).glob("*/0001.png"))) as picture:
+            greys[folder] = np.asarray(picture)
+    assert np.array_equal(greys["mean"], greys["soft"])
+    assert greys["mip"].max(axis=2).mean() < greys["soft"].max(axis=2).mean()
+
+
+def test_a_path_file_that_is_not_there_is_named_as_such(scan: Path, run: Run, tmp_path: Path) -> None:
+    result = run("curved", scan, "--out", tmp_path / "out", "--points", "path.txt")
+    assert (2, True) == (result.exit_code, "no such file" in " ".join(result.stderr.replace("│", " ").split()))
+
+
 NEEDLE = ("needle", "--target", "0,0,16", "--entry")
 WRONG_WISHES = [
     (("mpr", "--normal", "1,2"), "three numbers"),
     (("mpr", "--normal", "nan,0,1"), "three numbers"),
     (("mpr", "--normal", "0,0,0"), "no length"),
     (("mpr", "--normal", "0,0,1", "--plane", "axial"), "give one of them"),
-    (("mpr", "--centre", "900,0,0", "--count", "1", "--plane", "sagittal"), "does not cut"),
+    (("mpr", "--centre", "900,0,0", "--count", "1", "--plane", "sagittal"), "does not cut the volume, which spans x"),
     (("mpr", "--thickness", "-1"), "cannot be -1 mm"),
     (("mpr", "--thickness", "nan"), "cannot be nan mm"),
     (("mpr", "--thickness", "0"), "distance of more than 0"),
@@ -309,7 +355,7 @@ WRONG_WISHES = [
     (("curved", "--points", "0,0,10 900,0,0"), "point 2 of the path lies outside"),
     (("curved", "--points", "0,0,10 inf,0,0"), "three numbers"),
     (("curved", "--points", "0,0,4 0,0,26", "--width", "0"), "width"),
-    ((*NEEDLE, "900,0,0"), "entry point lies outside"),
+    ((*NEEDLE, "900,0,0"), "lies outside the volume, which spans x -12 to 12"),
     ((*NEEDLE, "0,0,16"), "same point"),
     ((*NEEDLE, "0,0"), "three numbers"),
     (("nifti", "--series", "2.25.999"), "there is no such series"),
@@ -393,7 +439,7 @@ def test_images_of_two_studies_are_not_chosen_between(scan: Path, run: Run, tmp_
         changed.SOPInstanceUID = changed.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(f"2.25.8{k:03d}")
         changed.save_as(path)
     result = run("nifti", scan, other, "--out", tmp_path / "out")
-    assert (2, True) == (result.exit_code, "2 studies" in result.stderr)
+    assert (2, True) == (result.exit_code, "2 studies (series 2; series 2)" in result.stderr)
     assert 0 == run("nifti", scan, other, "--out", tmp_path / "out", "--series", "2.25.89").exit_code
 
 
