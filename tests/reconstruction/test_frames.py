@@ -79,6 +79,27 @@ def test_each_frame_of_compressed_pixels_is_found(write_ct: WriteCt, how: str) -
         ]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (JPEG_LS, imagecodecs.jpegls_encode),
+        ("1.2.840.10008.1.2.4.70", imagecodecs.ljpeg_encode),
+        ("1.2.840.10008.1.2.4.90", lambda image: imagecodecs.jpeg2k_encode(image, codecformat="j2k", reversible=True)),
+        ("1.2.840.10008.1.2.4.201", lambda image: imagecodecs.htj2k_encode(image, reversible=True)),
+    ],
+)
+def test_codestreams_of_8_and_16_bits_fill_the_same_room(
+    write_ct: WriteCt, syntax: str, encode: Callable[[Any], bytes], dtype: type[Any]
+) -> None:
+    image = np.arange(48 * 80).reshape(48, 80).astype(dtype)
+    pixels = encapsulate([bytes(encode(image))], has_bot=False)
+    header = read_header(path := write_ct(pixels=pixels, transfer_syntax=syntax, Rows=48, Columns=80))
+    raw = np.full((48, 80), -7, dtype=np.int16)
+    assert FileReader({header.sop_instance_uid: path}).read_raw(header, raw)
+    np.testing.assert_array_equal(raw, image)
+
+
 def test_frames_behind_an_extended_offset_table_are_found(write_ct: WriteCt) -> None:
     pixels, offsets, lengths = encapsulate_extended(streams())
     tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
