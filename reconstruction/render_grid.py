@@ -76,8 +76,7 @@ def near_patient(volume: Volume) -> tuple[Bits, Coarse]:
     """
     every = _strides(volume.geometry, _FINE_MM)
     hu = volume.hu[:: every[0], :: every[1], :: every[2]]
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    labels, count = ndimage.label(ndimage.binary_opening(hu > _TISSUE_HU, cross))
+    labels, count = ndimage.label(opened(hu > _TISSUE_HU))
     if count == 0:
         return np.ones(hu.shape, dtype=np.bool_), every
     patient = labels == np.bincount(labels.ravel())[1:].argmax() + 1
@@ -88,7 +87,7 @@ def near_patient(volume: Volume) -> tuple[Bits, Coarse]:
     own = np.zeros(int(pieces.max()) + 1, dtype=np.bool_)
     own[pieces[patient]] = True
     own[0] = False
-    return near | ndimage.binary_dilation(own[pieces], _ALL_ROUND), every
+    return near | grown(own[pieces]), every
 
 
 def dense_bone(volume: Volume) -> tuple[Bits, Coarse]:
@@ -117,6 +116,42 @@ def spread(coarse: tuple[Bits, Coarse], k: int, shape: tuple[int, ...]) -> Bits:
     columns = np.minimum(np.arange(shape[2]) // every[2], bits.shape[2] - 1)
     flat = bits[min(k // every[0], bits.shape[0] - 1)]
     return np.asarray(flat[rows][:, columns])
+
+
+def opened(bits: Bits, *, rounds: int = 1) -> Bits:
+    """Take away, slice by slice, where no cross of five bits, widened so often, fits; by shifts, quicker than scipy."""
+    core = bits
+    for _ in range(rounds):
+        narrow = np.zeros_like(core)
+        narrow[:, 1:-1, 1:-1] = core[:, 1:-1, 1:-1] & core[:, :-2, 1:-1] & core[:, 2:, 1:-1]
+        narrow[:, 1:-1, 1:-1] &= core[:, 1:-1, :-2] & core[:, 1:-1, 2:]
+        core = narrow
+    return crossed(core, rounds=rounds)
+
+
+def crossed(bits: Bits, *, rounds: int = 1) -> Bits:
+    """Add every bit's four neighbours in its slice, so often."""
+    for _ in range(rounds):
+        wide = bits.copy()
+        _widen(wide, bits, 1)
+        _widen(wide, bits, 2)
+        bits = wide
+    return bits
+
+
+def grown(bits: Bits) -> Bits:
+    """Add every bit's 26 neighbours."""
+    for axis in range(3):
+        wide = bits.copy()
+        _widen(wide, bits, axis)
+        bits = wide
+    return bits
+
+
+def _widen(wide: Bits, bits: Bits, axis: int) -> None:
+    to, from_ = np.moveaxis(wide, axis, 0), np.moveaxis(bits, axis, 0)
+    to[1:] |= from_[:-1]
+    to[:-1] |= from_[1:]
 
 
 def _bony(coarse: tuple[Bits, Coarse], k: int, shape: Coarse) -> Bits:

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from reconstruction.convert import is_straight
 from reconstruction.errors import NoSurface, NotAVolume
-from reconstruction.render_grid import LARGEST, near_patient, reduced, spread, within_rim
+from reconstruction.render_grid import LARGEST, crossed, near_patient, opened, reduced, spread, within_rim
 from reconstruction.volume import Bits, Hu, Volume
 
 __all__ = ["LARGEST", "LEVELS_HU", "solid"]
@@ -75,22 +75,32 @@ def _body(hu: Hu, least: int, spacing_mm: tuple[float, ...]) -> Bits:
 
 def _without_sheets(body: Bits, spacing_mm: tuple[float, ...]) -> Bits:
     """Leave out, slice by slice, what is thinner than about 4 mm: mats, blankets, and gowns against the skin."""
-    cross = ndimage.generate_binary_structure(2, 1)
     rounds = max(1, round(_SHEET_MM / 2.0 / max(spacing_mm[1:])))
     thick = np.empty_like(body)
-    for k, flat in enumerate(body):
-        opened = ndimage.binary_opening(flat, cross, iterations=rounds)
-        thick[k] = flat & ndimage.binary_dilation(opened, cross)
+    for k in range(len(body)):
+        thick[k] = (body[k : k + 1] & crossed(opened(body[k : k + 1], rounds=rounds)))[0]
     return thick
 
 
 def _filled(body: Bits, spacing_mm: tuple[float, ...]) -> Bits:
     """Fill, slice by slice, what a body encloses once its narrow creases are bridged; then in space."""
-    cross = ndimage.generate_binary_structure(2, 1)
     rounds = max(1, round(_BRIDGED_MM / max(spacing_mm[1:])))
+    rim = 2 * rounds + 1
     whole = np.empty_like(body)
     for k, flat in enumerate(body):
-        bridged = ndimage.binary_closing(np.pad(flat, rounds + 1), cross, iterations=rounds)
-        inner = slice(rounds + 1, -rounds - 1)
-        whole[k] = flat | ndimage.binary_fill_holes(bridged)[inner, inner]
-    return np.asarray(ndimage.binary_fill_holes(whole), dtype=np.bool_)
+        bridged = ~opened(~np.pad(flat, rim)[None], rounds=rounds)[0]
+        labels, _ = ndimage.label(~bridged[rounds:-rounds, rounds:-rounds])
+        inner = slice(rim - rounds, rounds - rim)
+        whole[k] = flat | (labels != labels[0, 0])[inner, inner]
+    return ~_reached_from_faces(~whole)
+
+
+def _reached_from_faces(bits: Bits) -> Bits:
+    """Keep the parts that reach a face of the grid."""
+    labels, count = ndimage.label(bits)
+    reach = np.zeros(count + 1, dtype=np.bool_)
+    for axis in range(3):
+        reach[np.take(labels, (0, -1), axis=axis)] = True
+    reach[0] = False
+    kept: Bits = reach[labels]
+    return kept

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from reconstruction.geometry import Geometry
 from reconstruction.render_cast import RIM, Camera, Looks, cast, set_scene
-from reconstruction.render_grid import prepared, reduced
+from reconstruction.render_grid import grown, opened, prepared, reduced
 from reconstruction.render_looks import AIR_HU, BONE
 from reconstruction.volume import Volume
 
@@ -109,3 +110,14 @@ def test_a_ball_is_seen_as_the_disc_that_geometry_says_from_every_side(
         pytest.approx(centre[2], abs=0.3),
     )
     assert np.count_nonzero(seen) / 4.0 == pytest.approx(np.pi * 12.0**2, rel=0.06)
+
+
+@pytest.mark.parametrize("shape", [(5, 9, 11), (1, 2, 7), (3, 3, 1), (20, 40, 30)])
+def test_a_sheet_is_opened_away_and_a_piece_grown_as_scipy_would(shape: tuple[int, int, int]) -> None:
+    bits = np.random.default_rng(0).random(shape) < 0.7
+    cross = ndimage.generate_binary_structure(2, 1)[None]
+    assert np.array_equal(ndimage.binary_opening(bits, cross), opened(bits))
+    twice = ndimage.binary_opening(bits | np.roll(bits, 1, 2), cross, iterations=2)
+    assert np.array_equal(twice, opened(bits | np.roll(bits, 1, 2), rounds=2))
+    few = np.random.default_rng(1).random(shape) < 0.05
+    assert np.array_equal(ndimage.binary_dilation(few, np.ones((3, 3, 3), dtype=np.bool_)), grown(few))
