@@ -1,8 +1,10 @@
 """What does one stack become: an isotropic series, planes, curved and needle views, surfaces, turns, a NIfTI file?"""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from pacs_bridge.results.texts import Language, say
 from pipeline.model import Report, ResultObject
 from reconstruction.assemble import Assembled, assemble, pixel_reader
 from reconstruction.curved import Look, curved
+from reconstruction.errors import ImpossibleView
 from reconstruction.isotropic import isotropic
 from reconstruction.needle import Angles, needle_view
 from reconstruction.nifti import grid_of, to_nifti, write_slabs
@@ -60,6 +63,7 @@ def make_isotropic(job: Job, spacing_mm: float | None, *, nifti: bool) -> Figure
     positions = None if stack.even else stack.slice_positions_mm
     plan = isotropic(read.volume, slice_positions_mm=positions, spacing_mm=spacing_mm, padding=read.padding)
     pictures = plan.pictures
+    refuse_too_much(math.prod(pictures.shape) * 2, job.folder.out)
     slabs = _written(job, plan.slabs(), pictures.shape[0])
     with job.folder.series("isotropic"):
         if nifti:
@@ -131,6 +135,13 @@ def make_needle(job: Job, ends_lps_mm: tuple[Point, Point], slab: Slab, view: Wi
         "angles": asdict(made.angles),
         "max_distance_to_slice_mm": even.max_distance_to_slice_mm,
     }
+
+
+def refuse_too_much(bytes_written: int, out: Path) -> None:
+    """Refuse what the disk of ``out`` cannot hold before it is begun. Raises ImpossibleView."""
+    free = shutil.disk_usage(out).free
+    if bytes_written > free:
+        raise ImpossibleView(f"this would be {bytes_written / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {out}")
 
 
 def _angles_said(angles: Angles, language: Language) -> tuple[str, str]:

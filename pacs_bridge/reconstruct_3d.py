@@ -6,8 +6,11 @@ from pacs_bridge.results.multi_frame_capture import TurnCapture, build_turn
 from pipeline.brain import brain_of
 from pipeline.model import SurfaceTissue, TurnPreset
 from pipeline.process import ReadStack, read_stack
+from reconstruction.errors import ImpossibleView
 from reconstruction.render_3d import render_turn
 from reconstruction.surface import area_cm2, surface, to_stl, volume_ml, watertight
+
+_LARGEST_TURN = 2**30  # bytes: a moving picture is one uncompressed object, held whole while it is written
 
 
 def make_surface(job: Job, tissue: SurfaceTissue, triangles: int) -> Figures:
@@ -32,7 +35,11 @@ def make_surface(job: Job, tissue: SurfaceTissue, triangles: int) -> Figures:
 
 
 def make_turn(job: Job, preset: TurnPreset, frames: int, size: int) -> Figures:
-    """Make renderings that turn round the patient: one moving picture."""
+    """Make renderings that turn round the patient: one moving picture. Raises ImpossibleView where it is too large."""
+    if 3 * frames * size * size > _LARGEST_TURN:
+        raise ImpossibleView(
+            f"{frames} pictures of {size}x{size} pixels are more than {_LARGEST_TURN >> 30} GiB; take fewer"
+        )
     read = _read(job)
     with job.folder.busy(f"rendering {frames} pictures"):
         shown = brain_of(read.working) if preset == "brain" else None

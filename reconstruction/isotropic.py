@@ -92,7 +92,7 @@ def isotropic(
     """
     if spacing_mm is not None and not (math.isfinite(spacing_mm) and spacing_mm > 0):
         raise NotAVolume(f"a spacing of {spacing_mm:g} mm is none")
-    _refuse_too_fine(volume.geometry, spacing_mm)
+    _refuse_useless(volume.geometry, spacing_mm)
     straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing_mm)
     return Isotropic(
         grid=straight.grid,
@@ -116,13 +116,15 @@ def isotropic_slabs(
     return plan.slabs(slab_bytes)
 
 
-def _refuse_too_fine(geometry: Geometry, spacing_mm: float | None) -> None:
+def _refuse_useless(geometry: Geometry, spacing_mm: float | None) -> None:
     if spacing_mm is None:
         return
     side_mm = max(n * mm for n, mm in zip(geometry.shape[1:], geometry.spacing_mm[1:], strict=True))
     if side_mm / spacing_mm > MOST_PIXELS_A_SIDE:
         least = side_mm / MOST_PIXELS_A_SIDE
         raise NotAVolume(f"a spacing of {spacing_mm:g} mm is too fine for {side_mm:.0f} mm; take at least {least:.2g}")
+    if 2.0 * spacing_mm > side_mm:
+        raise NotAVolume(f"a spacing of {spacing_mm:g} mm leaves nothing of pictures of {side_mm:.0f} mm")
 
 
 def _planes(hu: Hu, pictures: Geometry, span: tuple[int, int]) -> Planes:

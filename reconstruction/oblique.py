@@ -24,6 +24,8 @@ _NEAR = 1e-6  # mm
 _HOW: dict[Projection, int] = {"mean": 0, "mip": 1, "minip": 2}  # as the kernels know them
 _CORNERS = np.array(list(itertools.product((0, 1), repeat=3)), dtype=np.float64)
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
+THICKEST_MM = 5000.0
+"""A thicker slab is a slip: whatever lies in it is the whole volume anyhow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,9 +122,12 @@ def oblique(
 def read_lines(volume: Volume, hidden: Bits, lines_mm: Lines, slab: Slab, pixels: int) -> Hu:
     """Read rows of ``pixels`` off a volume: (first pixel's place, step to the next, unit direction of depth), LPS mm.
 
-    Each is (rows, 3). ``slab`` tells thickness and projection; ``hidden`` is what ``seen`` returned.
+    Each is (rows, 3). ``slab`` tells thickness and projection; ``hidden`` is what ``seen`` returned. Raises
+    ImpossibleView for a slab so thick that reading it would take for ever.
     """
     starts, steps, deep = lines_mm
+    if slab.thickness_mm > THICKEST_MM:
+        raise ImpossibleView(f"a slab of {slab.thickness_mm:g} mm is thicker than any patient ({THICKEST_MM:.0f} mm)")
     inverse = np.linalg.inv(volume.geometry.affine[:3, :3])
     per_mm = deep @ inverse.T
     samples = max(1, math.ceil(slab.thickness_mm * float(np.abs(per_mm).max()) - 1e-6))

@@ -351,10 +351,13 @@ WRONG_WISHES = [
     (("mpr", "--thickness", "nan"), "cannot be nan mm"),
     (("mpr", "--thickness", "0"), "distance of more than 0"),
     (("mpr", "--count", "0"), "0 pictures"),
+    (("mpr", "--thickness", "1e12", "--count", "1"), "thicker than any patient"),
+    (("turn", "--frames", "720", "--size", "2048"), "more than 1 GiB"),
     (("curved", "--points", "0,0,10"), "needs 2 to"),
     (("curved", "--points", "0,0,10 900,0,0"), "point 2 of the path lies outside"),
     (("curved", "--points", "0,0,10 inf,0,0"), "three numbers"),
     (("curved", "--points", "0,0,4 0,0,26", "--width", "0"), "width"),
+    (("curved", "--points", "0,0,4 0,0,26", "--thickness", "1e7"), "thicker than any patient"),
     ((*NEEDLE, "900,0,0"), "lies outside the volume, which spans x -12 to 12"),
     ((*NEEDLE, "0,0,16"), "same point"),
     ((*NEEDLE, "0,0"), "three numbers"),
@@ -378,7 +381,7 @@ def test_a_wish_that_cannot_be_met_ends_with_status_2_and_a_sentence(
 def test_a_spacing_that_no_picture_could_hold_is_refused_with_one_that_it_could(
     scan: Path, run: Run, tmp_path: Path
 ) -> None:
-    for spacing in ("0", "-1", "nan", "0.0001"):
+    for spacing in ("0", "-1", "nan", "0.0001", "1000"):
         result = run("isotropic", scan, "--out", tmp_path / "out", "--spacing", spacing)
         assert 1 == result.exit_code, spacing
         assert "spacing" in result.stderr

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from pacs_bridge.reconstruct import refuse_too_much
 from pacs_bridge.reconstruct_output import ResultFolder
 from pipeline.model import ResultObject
+from reconstruction.errors import ImpossibleView
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -69,3 +71,9 @@ def test_a_file_that_was_interrupted_leaves_the_one_before_it_whole(tmp_path: Pa
     assert ["volume.nii.gz"] == [path.name for path in tmp_path.iterdir()]
     assert b"old" == (tmp_path / "volume.nii.gz").read_bytes()
     assert 1 == len(folder.outputs)
+
+
+def test_what_the_disk_cannot_hold_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    refuse_too_much(1000, tmp_path)
+    with pytest.raises(ImpossibleView, match=r"would be 1000000000\.0 GB"):
+        refuse_too_much(10**18, tmp_path)
