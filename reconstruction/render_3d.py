@@ -149,11 +149,6 @@ def prepared_timed(volume: Volume, preset: Preset, *, largest: int = LARGEST, sh
     return _Prepared(grid=grid, preset=preset, seconds=time.perf_counter() - started)
 
 
-def why_not() -> str | None:
-    """Say why this system cannot render: casting needs no library of the system's, so there is no reason."""
-    return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Prepared:
     grid: Volume
