@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, label, map_coordinates
+from scipy.ndimage import gaussian_filter, label, map_coordinates, maximum_filter, minimum_filter
 
 from benchmarks.figures import Result
 from pipeline.phantom.canvas import Canvas, Image, Plane, Vector, ellipsoid
@@ -26,6 +26,10 @@ BEADS_MM = tuple((x, y, z) for x in (-26.0, 27.0) for y in (-30.0, 29.0) for z i
 
 BEAD_MM, JACKET_MM, BEAD_HU, DENSER_THAN_HU = 4.0, 15.0, 1900.0, 80.0
 SKIN_HU = -500.0
+CAVITY_MM = 14.0
+"""The skin is what a cube of this side touches from outside: air cells of the mastoid and ear canals are open to the
+air round the head, or not, by walls thinner than a slice."""
+
 TRUTH_MM = 1.0
 REACH_MM, MOST_POINTS = 6.0, 2500
 """How far from the skin its counterpart is looked for, each way."""
@@ -63,27 +67,27 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Egg:
-    """A body that is drawn fast: a shell of bone round soft tissue, in a skin, all three askew."""
+    """A body that is drawn fast: soft tissue in a skin, both askew."""
 
     centre_mm: tuple[float, float, float] = (3.0, -11.0, 6.0)
 
     @property
     def extent_lps_mm(self) -> tuple[Vector, Vector]:
         """Return the box round it, with some air."""
-        centre, half = np.array(self.centre_mm), np.array((88.0, 104.0, 70.0))
+        centre, half = np.array(self.centre_mm), np.array((68.0, 80.0, 55.0))
         return centre - half, centre + half
 
     @property
     def field_of_view_mm(self) -> float:
         """Return the side of the scanned square."""
-        return 224.0
+        return 172.0
 
     def sample(self, plane: Plane, edge_mm: float) -> tuple[Image, Image]:
         """Return HU on a plane in LPS mm, and no lesion."""
         hu = np.full(plane.shape, -1000.0, dtype=np.float32)
         canvas = straight_canvas(plane, hu, edge_mm)
         leaning = replace(canvas, y=canvas.y + np.float32(0.15) * (canvas.z - np.float32(self.centre_mm[2])))
-        for half, tissue in (((80.0, 96.0, 62.0), 40.0), ((73.0, 89.0, 55.0), 1100.0), ((68.0, 84.0, 50.0), 35.0)):
+        for half, tissue in (((60.0, 72.0, 47.0), 40.0), ((54.0, 66.0, 41.0), 70.0)):
             leaning.paint(ellipsoid(leaning, self.centre_mm, half), tissue)
         return hu, np.zeros_like(hu)
 
@@ -106,15 +110,15 @@ class Case:
 def cases(size: Literal["toy", "full"]) -> tuple[Case, ...]:
     """Return the ways in which the patient is scanned."""
     toy = size == "toy"
-    pixels = 128 if toy else 256
+    pixels = 98 if toy else 256
     even = ScanOptions(
         rows=pixels,
         columns=pixels,
-        slice_count=30 if toy else 34,
+        slice_count=25 if toy else 34,
         slice_step_mm=5.0,
         noise_hu=0.0,
         cupping_hu=0.0,
-        detail_mm=1.3 if toy else 0.9,
+        detail_mm=1.75 if toy else 0.9,
     )
     uneven = replace(even, slice_count=24, slice_step_mm=5.5, slice_thickness_mm=7.0, slice_offsets_mm=offsets(5.5))
     return (
@@ -278,16 +282,14 @@ def skin(made: Volume, seen: Bits, truth: Volume, allowed: Allowed) -> dict[str,
 
 def surface_points(volume: Volume, seen: Bits) -> tuple[Vector, Vector]:
     """Return places on the skin, between two neighbouring voxels of which one is air round the body, and its normal."""
-    air, _ = label(volume.hu < SKIN_HU)
-    outer = np.isin(air, np.unique(air[:, [0, -1]][:, :, [0, -1]])) & (air > 0)
+    air = volume.hu < SKIN_HU
+    outer = _air_round_the_body(air, volume.geometry)
     found = []
     for axis in range(3):
-        low, high = (np.moveaxis(outer, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
-        edge = low != high
-        edge &= np.moveaxis(seen, axis, 0)[:-1] & np.moveaxis(seen, axis, 0)[1:]
-        at = np.argwhere(edge)
-        values = np.moveaxis(volume.hu, axis, 0).astype(float)
-        a, b = values[tuple(at.T)], values[1:][tuple(at.T)]
+        low, high = (tuple(np.moveaxis(bits, axis, 0)[part] for bits in (outer, air, seen)) for part in _NEIGHBOURS)
+        at = np.argwhere(((low[0] & ~high[1]) | (high[0] & ~low[1])) & low[2] & high[2])
+        values = np.moveaxis(volume.hu, axis, 0)
+        a, b = (values[part][tuple(at.T)].astype(float) for part in _NEIGHBOURS)
         index = at.astype(float)
         index[:, 0] += (SKIN_HU - a) / (b - a)
         order = [axis, *[n for n in range(3) if n != axis]]
@@ -297,6 +299,19 @@ def surface_points(volume: Volume, seen: Bits) -> tuple[Vector, Vector]:
     return points, directions_at(volume, points)
 
 
+_NEIGHBOURS = (slice(None, -1), slice(1, None))
+
+
+def _air_round_the_body(air: Bits, geometry: Geometry) -> Bits:
+    """Return the air from outside, as far as a cube of CAVITY_MM enters."""
+    found, count = label(air)
+    is_outer = np.zeros(count + 1, dtype=np.bool_)
+    is_outer[found[:, [0, -1]][:, :, [0, -1]]] = True
+    outer = is_outer[found] & air
+    side = round(CAVITY_MM / geometry.spacing_mm[0]) | 1
+    return np.asarray(maximum_filter(minimum_filter(outer, size=side), size=side) & outer)
+
+
 @lru_cache(maxsize=1)
 def _whole_surface(volume: Volume) -> tuple[Vector, Vector]:
     return surface_points(volume, np.ones(volume.hu.shape, dtype=np.bool_))
@@ -304,7 +319,7 @@ def _whole_surface(volume: Volume) -> tuple[Vector, Vector]:
 
 def directions_at(volume: Volume, points: Vector) -> Vector:
     """Return the unit direction in which the volume grows denser at these places."""
-    soft = gaussian_filter(volume.hu.astype(np.float32), 2.0)
+    soft = gaussian_filter(volume.hu, 2.0, output=np.float32, truncate=2.5)
     field = Field(values=soft, geometry=volume.geometry)
     slopes = [field.at(points + step) - field.at(points - step) for step in np.eye(3)]
     slope = np.stack(slopes, axis=1)
