@@ -204,7 +204,7 @@ def test_a_file_cut_off_anywhere_is_read_or_refused(write_ct: WriteCt, transfer_
         assert_read_or_refused(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(st.integers(132, 900), st.integers(0, 255), min_size=1, max_size=4))
 def test_a_file_with_wrong_bytes_is_read_or_refused(write_ct: WriteCt, changes: dict[int, int]) -> None:
     path = write_ct(transfer_syntax="1.2.840.10008.1.2.1", ReferencedStudySequence=[Dataset()])
@@ -280,7 +280,7 @@ def real_headers(shared_data: Path) -> list[bytes]:
     return [path.read_bytes()[:40_000] for path in (*files, shared_data / "enhanced_ct" / "eCT_Supplemental.dcm")]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_real_file_reads_as_pydicom_reads_it(
     real_headers: list[bytes], tmp_path: Path, data: st.DataObject
