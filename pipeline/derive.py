@@ -182,10 +182,12 @@ def _grid_and_keys(
     """Return the grid to picture and the key pictures; the acquired volume is let go where nothing more needs it."""
     read = read_stack(stack_again(row, sources), {uid: sources[uid].path for uid in row.instances})
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
-    outside = read.acquired.padding if read.regularised is None else read.regularised.outside
+    keys = tuple(key_pictures(read.acquired.volume, findings))
     cubes = _plan_of_cubes(read, row, options) if options.isotropic else None
-    grid = _Grid(volume=read.working, outside=outside, cubes=cubes)
-    return grid, tuple(key_pictures(read.acquired.volume, findings))
+    working, regularised, padding = read.working, read.regularised, read.acquired.padding
+    del read
+    outside = padding if regularised is None else regularised.outside
+    return _Grid(volume=working, outside=outside, cubes=cubes), keys
 
 
 def _plan_of_cubes(read: ReadStack, row: ExaminedStack, options: PictureOptions) -> Isotropic:

@@ -20,6 +20,7 @@ MOST_VOXELS = 2**30
 
 COARSEST_DEFAULT_MM = 1.0
 MOST_A_SIDE = 2**16
+_PLANES_AT_A_TIME = 32
 _TO_THE_EDGE = 0.5  # a pixel reaches half a pixel beyond its centre
 _SAME_PLANE = 1e-4  # the share of a step within which a plane is that of one slice alone
 
@@ -28,13 +29,17 @@ _SAME_PLANE = 1e-4  # the share of a step within which a plane is that of one sl
 class Regularised:
     """A stack resampled to a straight, even, isotropic grid.
 
-    ``outside`` (kji) marks voxels that no acquired pixel covers, or that padding touches; they hold -1024.
     ``max_distance_to_slice_mm`` is the farthest that an output voxel lies from the nearest acquired slice plane.
     """
 
     volume: Volume
-    outside: Bits
     max_distance_to_slice_mm: float
+    _outside: npt.NDArray[np.uint8]  # eight voxels a byte: as bools it would be half as large as the volume
+
+    @property
+    def outside(self) -> Bits:
+        """Mark (kji) the voxels that no acquired pixel covers, or that padding touches; they hold -1024. Made anew."""
+        return np.unpackbits(self._outside, axis=-1, count=self.volume.hu.shape[-1]).view(np.bool_)
 
 
 def regularise(
@@ -61,14 +66,13 @@ def regularise(
     straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing)
     _refuse_too_large(straight.grid, spacing)
     try:
-        hu, outside = straight.read_off(volume, padding, (0, 0, 0), straight.grid.shape)
+        hu, outside = _read_off_whole(straight, volume, padding)
     except MemoryError as error:
         raise NotAVolume(_too_large(straight.grid, spacing, "does not fit into memory")) from error
-    outside.flags.writeable = False
     return Regularised(
         volume=Volume(hu=hu, geometry=straight.grid),
-        outside=outside,
         max_distance_to_slice_mm=straight.max_distance_to_slice_mm,
+        _outside=outside,
     )
 
 
@@ -90,16 +94,32 @@ class Straightened:
         self, volume: Volume, padding: Bits | None, origin_kji: tuple[int, int, int], shape: tuple[int, int, int]
     ) -> tuple[Hu, Bits]:
         """Resample the box of the grid that starts at ``origin_kji``; return its values and what lies outside."""
+        hu = np.empty(shape, dtype=np.int16)
+        return hu, self.read_into(hu, volume, padding, origin_kji)
+
+    def read_into(self, hu: Hu, volume: Volume, padding: Bits | None, origin_kji: tuple[int, int, int]) -> Bits:
+        """Fill ``hu`` with the box of the grid that starts at ``origin_kji``; return what lies outside."""
         if padding is not None and padding.shape != volume.hu.shape:
             raise NotAVolume(f"padding of shape {padding.shape} for pixels of {volume.hu.shape}")
-        (k, j, i), count = origin_kji, shape[0]
-        hu = np.full(shape, OUTSIDE_HU, dtype=np.int16)
-        outside = np.ones(shape, dtype=np.bool_)
+        (k, j, i), count = origin_kji, hu.shape[0]
+        hu.fill(OUTSIDE_HU)
+        outside = np.ones(hu.shape, dtype=np.bool_)
         blocked = np.zeros((0, 0, 0), dtype=np.bool_) if padding is None else padding
         between = (self.between[0][k : k + count], self.between[1][k : k + count])
         in_plane = (self.starts[k : k + count] + np.array([j, i]) * self.steps, self.steps)
         in_threads(lambda span: _resample(volume.hu, blocked, between, in_plane, (hu, outside), span), count)
-        return hu, outside
+        return outside
+
+
+def _read_off_whole(straight: Straightened, volume: Volume, padding: Bits | None) -> tuple[Hu, npt.NDArray[np.uint8]]:
+    """Resample the whole grid, some planes at a time; return its values and what lies outside, eight voxels a byte."""
+    planes, rows, columns = straight.grid.shape
+    hu = np.empty(straight.grid.shape, dtype=np.int16)
+    outside = np.empty((planes, rows, -(-columns // 8)), dtype=np.uint8)
+    for k in range(0, planes, _PLANES_AT_A_TIME):
+        part = slice(k, k + _PLANES_AT_A_TIME)
+        outside[part] = np.packbits(straight.read_into(hu[part], volume, padding, (k, 0, 0)), axis=-1)
+    return hu, outside
 
 
 def straightened(
