@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -71,6 +72,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.state_dir.chmod(0o700)
         resources.enter_context(_sole_service(settings.state_dir))
+        resources.enter_context(own_scratch(settings.state_dir))
         database = Database(settings.database)
         resources.callback(database.close)
         service = _assembled(settings, database, resources)
@@ -82,6 +84,26 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         on_ready()
         _tick_until(stop, service.intake.tick, loop)
         _log.info("stopping")
+
+
+@contextmanager
+def own_scratch(state_dir: Path) -> Iterator[None]:
+    """Let this process and those it starts put temporary files below ``state_dir``, emptied at each start and end.
+
+    They hold voxels, and a service that is killed leaves them behind.
+    """
+    scratch, before = state_dir.resolve() / "scratch", os.environ.get("TMPDIR")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    os.environ["TMPDIR"] = str(scratch)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def desk_of(settings: Settings, database: Database) -> Desk:

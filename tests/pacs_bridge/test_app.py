@@ -6,6 +6,8 @@ import logging
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,16 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from pacs_bridge.app import _hold_lost_destinations, _Patient, _Submitter, _sweep, desk_of, provenance_of, serve
+from pacs_bridge.app import (
+    _hold_lost_destinations,
+    _Patient,
+    _Submitter,
+    _sweep,
+    desk_of,
+    own_scratch,
+    provenance_of,
+    serve,
+)
 from pacs_bridge.archive import Extent
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.cli import app
@@ -133,6 +144,21 @@ def test_the_state_folder_is_for_the_services_user_alone(settings: Settings) -> 
 
 
 # ---- provenance -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_service_left_in_its_scratch_is_gone_at_the_next_start_and_children_write_there(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "scratch" / "ctriage-render-abc" / "hu.npy"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"voxels")
+    before = os.environ.get("TMPDIR")
+    with own_scratch(tmp_path):
+        assert not left.exists()
+        command = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+        assert str(tmp_path / "scratch") == subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        assert 0o700 == (tmp_path / "scratch").stat().st_mode & 0o777
+    assert (before, False) == (os.environ.get("TMPDIR"), (tmp_path / "scratch").exists())
 
 
 def test_provenance_names_code_detectors_and_settings() -> None:
