@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Bar
-from benchmarks.linearity import PeakMemory
 from benchmarks.reading import Differs, Figures, Rows
+from benchmarks.service import MemorySampler, family
 
 BARS = {"whole_body_memory_times_int16": Bar("<=", 2.5)}
 EVERY_S = 0.1
@@ -22,7 +22,7 @@ def measure_body(folder: Path, slices: int, side: int, scratch: Path) -> tuple[F
     started = time.perf_counter()
     with (scratch / "process.log").open("w") as log, (scratch / "process.json").open("w") as printed:
         process = subprocess.Popen(command, stdout=printed, stderr=log, cwd=scratch)
-        with PeakMemory(process.pid, every_s=EVERY_S) as memory:
+        with MemorySampler(lambda: family(process.pid), every_s=EVERY_S) as memory:
             process.wait()
     seconds = time.perf_counter() - started
     study = _study(scratch / "process.json", scratch / "process.log", slices)

@@ -3,54 +3,19 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.figures import Bar
 from benchmarks.reading import Figures, Rows
-from benchmarks.service import pss_bytes
+from benchmarks.service import MemorySampler, family
 
 BARS = {"linear_exponent": Bar("<=", 1.1), "linear_memory_exponent": Bar("<=", 1.1)}
 EVERY_S = 0.02
-
-
-class PeakMemory:
-    """The highest memory (PSS) of a process and its children while the context is open; what it was at the start."""
-
-    def __init__(self, pid: int, *, every_s: float = EVERY_S) -> None:
-        """Watch the process ``pid``, ``every_s`` seconds apart."""
-        self._process = psutil.Process(pid)
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.start_bytes = self.peak_bytes = 0
-
-    def __enter__(self) -> "PeakMemory":
-        """Note where it starts, and watch."""
-        self.start_bytes = self.peak_bytes = self._now()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop watching."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            self.peak_bytes = max(self.peak_bytes, self._now())
-
-    def _now(self) -> int:
-        try:
-            return pss_bytes([self._process, *self._process.children(recursive=True)])
-        except psutil.NoSuchProcess:
-            return 0
 
 
 def measure_linearity(folder: Path, counts: Sequence[int], side: int, out: Path | None) -> tuple[Figures, Rows]:
@@ -78,7 +43,7 @@ def _one(folder: Path, count: int, side: int) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
-        with PeakMemory(process.pid) as memory:
+        with MemorySampler(lambda: family(process.pid), every_s=EVERY_S) as memory:
             process.stdin.write("\n")
             process.stdin.flush()
             line = process.stdout.readline()

@@ -150,11 +150,7 @@ class Service:
 
     def processes(self) -> list[psutil.Process]:
         """Return the service and all of its children."""
-        try:
-            parent = psutil.Process(self.pid)
-            return [parent, *parent.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return family(self.pid)
 
     def status(self) -> dict[str, Any]:
         """Return what `ctriage status --json` says."""
@@ -173,18 +169,19 @@ class Service:
 
 
 class MemorySampler:
-    """Notes the largest PSS summed over a service's processes, while it runs."""
+    """Notes the PSS summed over processes, at the start and the largest since."""
 
-    def __init__(self, service: Service, *, every_s: float = 0.1) -> None:
-        """Prepare; ``every_s`` seconds apart."""
-        self._service = service
+    def __init__(self, processes: Callable[[], list[psutil.Process]], *, every_s: float = 0.1) -> None:
+        """Prepare; ``processes`` returns those to be looked at, ``every_s`` seconds apart."""
+        self._processes = processes
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.peak_bytes = 0
+        self.start_bytes = self.peak_bytes = 0
 
     def __enter__(self) -> "MemorySampler":
-        """Start sampling."""
+        """Note where it starts, and sample."""
+        self.start_bytes = self.peak_bytes = pss_bytes(self._processes())
         self._thread.start()
         return self
 
@@ -195,7 +192,16 @@ class MemorySampler:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            self.peak_bytes = max(self.peak_bytes, pss_bytes(self._service.processes()))
+            self.peak_bytes = max(self.peak_bytes, pss_bytes(self._processes()))
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all of its children; none where it has ended."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def pss_bytes(processes: list[psutil.Process]) -> int:

@@ -90,7 +90,7 @@ def _one(case: Case, seed: int, folder: Path, service: Service, pacs: ReceivingP
     patient = make_patient("head-bleed", seed=seed, options=case.options)
     files = write_series(patient, folder / f"{case.name}-{seed}").files
     before = len(pacs.of_class(COMPREHENSIVE_3D_SR))
-    with MemorySampler(service) as memory:
+    with MemorySampler(service.processes) as memory:
         started = time.monotonic()
         send_files(
             files, Peer(ae_title="CTRIAGE", host="127.0.0.1", port=service.port), calling_ae="BENCH"

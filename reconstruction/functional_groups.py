@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
+
+from reconstruction.data_set import BROKEN_ELEMENT
 
 Attributes: TypeAlias = Mapping[str, Any]
 """What one frame states, by the name of the ``Header`` field or of what helps to settle one."""
@@ -49,19 +50,7 @@ class _Damaged(ValueError):
 
 
 _BROKEN_OFF = (_Damaged, struct.error)
-_UNWRITABLE = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
+_UNWRITABLE = (*BROKEN_ELEMENT, EOFError)
 """What pydicom raises over elements whose bytes are none of their type."""
 
 
