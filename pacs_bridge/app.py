@@ -72,7 +72,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.state_dir.chmod(0o700)
         resources.enter_context(_sole_service(settings.state_dir))
-        resources.enter_context(own_scratch(settings.state_dir))
+        resources.enter_context(emptied(scratch_of(settings)))
         database = Database(settings.database)
         resources.callback(database.close)
         service = _assembled(settings, database, resources)
@@ -86,24 +86,20 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         _log.info("stopping")
 
 
-@contextmanager
-def own_scratch(state_dir: Path) -> Iterator[None]:
-    """Let this process and those it starts put temporary files below ``state_dir``, emptied at each start and end.
+def scratch_of(settings: Settings) -> Path:
+    """Name the folder for what workers and their children write for each other."""
+    return settings.state_dir.resolve() / "scratch"
 
-    They hold voxels, and a service that is killed leaves them behind.
-    """
-    scratch, before = state_dir.resolve() / "scratch", os.environ.get("TMPDIR")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
-    os.environ["TMPDIR"] = str(scratch)
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[None]:
+    """Keep an empty folder for this service's user: what a killed service left in it (voxels) is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def desk_of(settings: Settings, database: Database) -> Desk:
@@ -215,10 +211,10 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
     settings = desk.settings
     memory_mb = settings.workers.memory_mb or _machine_memory_mb()
     pictures_mb = memory_mb // 3
-    flags = _pool(
-        processes(settings.workers.processes, partial(warm_up, settings.detectors.enabled), preload=PRELOAD), resources
-    )
-    pictures = _pool(processes(1, step_back, preload=PRELOAD), resources)
+    scratch = str(scratch_of(settings))
+    warm = partial(warm_up, settings.detectors.enabled, scratch=scratch)
+    flags = _pool(processes(settings.workers.processes, warm, preload=PRELOAD), resources)
+    pictures = _pool(processes(1, partial(step_back, scratch=scratch), preload=PRELOAD), resources)
     return (
         Lane(
             name="triage",

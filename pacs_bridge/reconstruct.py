@@ -16,6 +16,7 @@ from pacs_bridge.results.derived import Reformat, build_derived_series
 from pacs_bridge.results.secondary_capture import Capture, CaptureKind, build_capture
 from pacs_bridge.results.texts import Language, say
 from pipeline.model import Report, ResultObject
+from pipeline.process import STRAIGHT_WITHIN_DEG
 from reconstruction.assemble import Assembled, assemble, pixel_reader
 from reconstruction.curved import Look, curved
 from reconstruction.errors import ImpossibleView
@@ -80,7 +81,7 @@ def make_isotropic(job: Job, spacing_mm: float | None, *, nifti: bool) -> Figure
 
 def make_planes(job: Job, facing: Standard | Point, centre_lps_mm: Point | None, slab: Slab, *, nifti: bool) -> Figures:
     """Make parallel pictures of a standard orientation, or across any direction; the centre is the volume's if None."""
-    even = even_volume(job)
+    even = straight_volume(job)
     centre = middle_of(even.volume) if centre_lps_mm is None else centre_lps_mm
     plane = Plane.facing(NORMALS[facing] if isinstance(facing, str) else facing, centre)
     with job.folder.busy("resampling"):
@@ -104,7 +105,7 @@ def make_planes(job: Job, facing: Standard | Point, centre_lps_mm: Point | None,
 
 def make_curved(job: Job, points_lps_mm: Sequence[Point], look: Look, view: Window) -> Figures:
     """Make a curved reformat along a path: a picture, for no plane holds it."""
-    even = even_volume(job)
+    even = straight_volume(job)
     with job.folder.busy("resampling"):
         made = curved(even.volume, points_lps_mm, look=look, outside=even.outside)
     job.folder.add_object("curved", _captured(job, "curved", 1, curved_picture(made, view)), picture=True)
@@ -120,7 +121,7 @@ def make_curved(job: Job, points_lps_mm: Sequence[Point], look: Look, view: Wind
 
 def make_needle(job: Job, ends_lps_mm: tuple[Point, Point], slab: Slab, view: Window) -> Figures:
     """Make the two planes along a needle's path from entry to target: derived CT, and pictures with the path drawn."""
-    even = even_volume(job)
+    even = straight_volume(job)
     made = needle_view(even.volume, *ends_lps_mm, slab=slab, outside=even.outside)
     with job.folder.series("needle"):
         for number, planes in enumerate((made.near_axial, made.perpendicular), start=1):
@@ -165,13 +166,28 @@ def make_nifti(job: Job) -> Figures:
     }
 
 
+def straight_volume(job: Job) -> Even:
+    """Read the stack; a tilted or uneven one is resampled to a straight, even grid. Raises ReconstructionError."""
+    stack = job.chosen.stack
+    if stack.even and stack.geometry.tilt_deg <= STRAIGHT_WITHIN_DEG:
+        return _as_acquired(_read(job))
+    return _regular(job)
+
+
 def even_volume(job: Job) -> Even:
-    """Read the stack; where its slices lie unevenly it is resampled to a regular grid. Raises ReconstructionError."""
+    """Read the stack, its shear kept; an uneven one is resampled to a regular grid. Raises ReconstructionError."""
+    return _as_acquired(_read(job)) if job.chosen.stack.even else _regular(job)
+
+
+def _as_acquired(read: Assembled) -> Even:
+    return Even(volume=read.volume, outside=read.padding, max_distance_to_slice_mm=None)
+
+
+def _regular(job: Job) -> Even:
     stack, read = job.chosen.stack, _read(job)
-    if stack.even:
-        return Even(volume=read.volume, outside=read.padding, max_distance_to_slice_mm=None)
+    positions = None if stack.even else stack.slice_positions_mm
     with job.folder.busy("evening out"):
-        made = regularise(read.volume, slice_positions_mm=stack.slice_positions_mm, padding=read.padding)
+        made = regularise(read.volume, slice_positions_mm=positions, padding=read.padding)
     return Even(volume=made.volume, outside=made.outside, max_distance_to_slice_mm=made.max_distance_to_slice_mm)
 
 

@@ -93,7 +93,8 @@ def describe(
 ) -> tuple[Context, Report]:
     """Return what results need besides pixels. ``options`` are all that decide what is made: they enter the UIDs."""
     headers = [source.header for source in chosen.sources.values()]
-    wished = json.dumps({**options, "language": language}, sort_keys=True, default=str)
+    of = {"series": chosen.row.series_instance_uid, "stack": chosen.row.stack}
+    wished = json.dumps({**options, **of, "language": language}, sort_keys=True, default=str)
     report = Report(
         study_instance_uid=headers[0].study_instance_uid,
         study_digest=digest_of(ct_instances(headers)),

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import tempfile
 from collections.abc import Sequence
 
 from pacs_bridge import logs
@@ -11,18 +12,23 @@ PICTURES_NICENESS = 10
 _M_MMAP_THRESHOLD = -3  # malloc.h
 
 
-def warm_up(detectors: Sequence[str]) -> None:
+def warm_up(detectors: Sequence[str], *, scratch: str) -> None:
     """Load the detectors of the settings; what all of them share came with ``preload``."""
-    logs.configure(level="WARNING")
-    _give_large_arrays_back()
+    _settle_in(scratch)
     load_detectors(detectors)
 
 
-def step_back() -> None:
+def step_back(*, scratch: str) -> None:
     """Let flags have the processor first: pictures are made by a process of lower priority."""
+    _settle_in(scratch)
+    os.nice(PICTURES_NICENESS)
+
+
+def _settle_in(scratch: str) -> None:
+    """Speak only of warnings, give memory back, and keep temporary files (voxels) in the service's own folder."""
     logs.configure(level="WARNING")
     _give_large_arrays_back()
-    os.nice(PICTURES_NICENESS)
+    tempfile.tempdir = scratch
 
 
 def _give_large_arrays_back() -> None:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.brain import brain_of
+from pipeline.errors import SeriesBrokenOff
 from pipeline.model import ExaminedStack, PictureOptions, Report, SurfaceTissue, TurnPreset
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
 from pipeline.process import ReadStack, Source, read_stack, stack_again
@@ -76,6 +77,14 @@ class Remark:
 Product = StackPlanes | StackTurn | StackSurface | Captured | Remark
 
 
+class Sliced(Protocol):
+    """What an isotropic series is cut from."""
+
+    def slabs(self) -> Iterator[Planes]:
+        """Yield its pictures from one end to the other, some at a time."""
+        ...
+
+
 def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
     """List the stacks of each scan, the best first: with findings, then the finest slices, then the most.
 
@@ -91,7 +100,9 @@ def best_stacks(report: Report) -> tuple[tuple[ExaminedStack, ...], ...]:
 def derive(
     report: Report, sources: Mapping[str, Source], options: PictureOptions, *, language: Language, study_key: str
 ) -> Iterator[Product]:
-    """Make the pictures of a Report one by one, the summary page last; what fails is a Remark, never an exception.
+    """Make the pictures of a Report one by one, the summary page last; what fails is a Remark.
+
+    The one exception is SeriesBrokenOff: what was made so far must not be kept.
 
     ``sources`` are the instances by SOP Instance UID. Nothing that was yielded is kept: let a product go before the
     next is asked for, and no two stand in memory.
@@ -159,7 +170,8 @@ def _of_stack(
     small = reduced(grid.volume) if options.render or options.turn or options.surfaces else None
     yield from keys
     if grid.cubes is not None:
-        yield from _cubes(grid.cubes, row)
+        yield from in_cubes(grid.cubes, row)
+        grid = replace(grid, cubes=None)  # it holds the acquired slices
     yield from _planes(grid, row, options)
     # A rendering is made by another process, which needs its own memory: the reduced grid is all that waits for it.
     del grid
@@ -200,13 +212,24 @@ def _plan_of_cubes(read: ReadStack, row: ExaminedStack, options: PictureOptions)
     )
 
 
-def _cubes(plan: Isotropic, row: ExaminedStack) -> Iterator[StackPlanes]:
+def in_cubes(plan: Sliced, row: ExaminedStack) -> Iterator[StackPlanes]:
+    """Cut the isotropic series in batches. Raises SeriesBrokenOff where it cannot go on after the first."""
     before = 0
-    for planes in plan.slabs():
+    slabs = plan.slabs()
+    while (planes := _next_of(slabs, before)) is not None:
         count = len(planes.hu)
         yield StackPlanes(planes=planes, stack=row, images_before=before)
         before += count
         del planes
+
+
+def _next_of(slabs: Iterator[Planes], before: int) -> Planes | None:
+    try:
+        return next(slabs, None)
+    except (ReconstructionError, MemoryError) as error:
+        if before:
+            raise SeriesBrokenOff(before) from error
+        raise
 
 
 def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:

@@ -1,6 +1,6 @@
 """The values a study is made of, from the names of its images to the Report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -250,6 +250,3 @@ class ResultObject:
     series_instance_uid: str
     part10: bytes = field(repr=False)
     label: str = ""
-
-
-ResultObjects = Sequence[ResultObject]

@@ -50,7 +50,7 @@ class ImpossibleView(ReconstructionError):
 
 @dataclass(eq=False)
 class RenderingUnavailable(ReconstructionError):
-    """This system cannot render in 3D; ``reason`` says what is missing and the remedy."""
+    """A rendering in 3D cannot be made; ``reason`` says why."""
 
     reason: str
 

@@ -37,10 +37,7 @@ class View:
 
 
 ANTERIOR = View(name="anterior", from_lps=(0.0, -1.0, 0.0))
-POSTERIOR = View(name="posterior", from_lps=(0.0, 1.0, 0.0))
 LEFT = View(name="left lateral", from_lps=(1.0, 0.0, 0.0))
-RIGHT = View(name="right lateral", from_lps=(-1.0, 0.0, 0.0))
-SUPERIOR = View(name="superior", from_lps=(0.0, 0.0, 1.0), up_lps=(0.0, -1.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -69,8 +69,9 @@ def build_capture(context: Context, report: Report, capture: Capture, number: in
     sources = _sources(context, report, capture)
     image = Dataset()
     image.SOPClassUID = SecondaryCaptureImageStorage
-    image.SOPInstanceUID = uid_of(report, capture.kind, number)
-    image.SeriesInstanceUID = series_uid_of(report, capture.kind)
+    image.SOPInstanceUID = uid_of(report, f"capture:{capture.kind}", number)
+    # Planes of a kind may be a CT series; its pictures are another one, since a series has one modality.
+    image.SeriesInstanceUID = series_uid_of(report, f"capture:{capture.kind}")
     image.SeriesNumber = SERIES_NUMBERS["captures"] + _PLACES[capture.kind]
     image.SeriesDescription = say(f"series.{capture.kind}", context.language)
     image.InstanceNumber = number

@@ -6,13 +6,13 @@ import logging
 import os
 import socket
 import sqlite3
-import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ import structlog
 from typer.testing import CliRunner
 
 from pacs_bridge.app import (
+    PRELOAD,
     _hold_lost_destinations,
     _Patient,
     _Submitter,
     _sweep,
     desk_of,
-    own_scratch,
+    emptied,
     provenance_of,
+    scratch_of,
     serve,
 )
 from pacs_bridge.archive import Extent
@@ -39,8 +41,10 @@ from pacs_bridge.handlers import Desk, memory_mb_of
 from pacs_bridge.instance import read_facts
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.settings import Detectors, Listener, PriorityRule, Settings, SettingsError
+from pacs_bridge.warm import step_back
 from pipeline.model import Priority, Provenance, Report, StudyStatus
 from scheduler.database import Database
+from scheduler.executors import processes
 from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -146,19 +150,17 @@ def test_the_state_folder_is_for_the_services_user_alone(settings: Settings) -> 
 # ---- provenance -----------------------------------------------------------------------------------------------------
 
 
-def test_what_a_killed_service_left_in_its_scratch_is_gone_at_the_next_start_and_children_write_there(
-    tmp_path: Path,
+def test_what_a_killed_service_left_in_its_scratch_is_gone_at_the_next_start_and_workers_write_there(
+    settings: Settings,
 ) -> None:
-    left = tmp_path / "scratch" / "ctriage-render-abc" / "hu.npy"
+    scratch = scratch_of(settings)
+    left = scratch / "ctriage-render-abc" / "hu.npy"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"voxels")
-    before = os.environ.get("TMPDIR")
-    with own_scratch(tmp_path):
-        assert not left.exists()
-        command = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
-        assert str(tmp_path / "scratch") == subprocess.run(command, capture_output=True, text=True).stdout.strip()
-        assert 0o700 == (tmp_path / "scratch").stat().st_mode & 0o777
-    assert (before, False) == (os.environ.get("TMPDIR"), (tmp_path / "scratch").exists())
+    with emptied(scratch), processes(1, partial(step_back, scratch=str(scratch)), preload=PRELOAD) as pool:
+        assert ([], 0o700) == (list(scratch.iterdir()), scratch.stat().st_mode & 0o777)
+        assert str(scratch) == pool.submit(tempfile.gettempdir).result()
+    assert not scratch.exists()
 
 
 def test_provenance_names_code_detectors_and_settings() -> None:

@@ -163,6 +163,21 @@ def test_the_same_wish_names_the_same_objects_and_another_wish_others(scan: Path
     assert not set(uids[0]) & set(uids[2])
 
 
+def test_the_same_wish_of_another_series_names_other_objects(run: Run, tmp_path: Path) -> None:
+    scan = series(tmp_path / "scan")
+    series(scan, SeriesNumber=3, SeriesInstanceUID="2.25.333", FrameOfReferenceUID="2.25.334")
+    for n, path in enumerate(sorted(scan.glob("3_*.dcm"))):
+        again = pydicom.dcmread(path)
+        again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = f"2.25.333{n}"
+        again.save_as(path)
+    names = []
+    for number in (2, 3):
+        outcome(run("mpr", scan, "--out", tmp_path / str(number), "--series", number, "--json"))
+        names.append({each.SOPInstanceUID for each in images_in(tmp_path / str(number) / "mpr")})
+    assert names[0]
+    assert not names[0] & names[1]
+
+
 def test_a_shorter_series_leaves_nothing_of_a_longer_one_and_touches_nothing_else(
     scan: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -195,6 +210,8 @@ def test_a_needle_view_is_two_planes_and_two_pictures(scan: Path, run: Run, tmp_
         along, down = np.array(each.ImageOrientationPatient, dtype=float).reshape(2, 3)
         away = np.array([-8, 0, 10]) - np.array(each.ImagePositionPatient, dtype=float)
         assert abs(float(away @ np.cross(along, down))) < 1e-3
+    pictures = [pydicom.dcmread(tmp_path / "out" / f"needle_{n}.dcm") for n in (1, 2)]
+    assert not {each.SeriesInstanceUID for each in pictures} & {each.SeriesInstanceUID for each in planes}
     assert {"needle_1.png", "needle_2.png"} == {path.name for path in (tmp_path / "out").glob("*.png")}
 
 

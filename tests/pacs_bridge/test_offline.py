@@ -232,5 +232,5 @@ def test_each_step_of_a_study_is_shown_from_its_beginning_to_its_end(shared_data
     assert ["reading", "study 1: series", f"{series}: assembled", f"{series}: detectors", "study 1: pictures"] == list(
         shown
     )
-    assert [(0, 4), (4, 4)] == shown[f"{series}: assembled"]
+    assert [(done, 4) for done in range(5)] == shown[f"{series}: assembled"]
     assert all(steps[-1][0] == steps[-1][1] for steps in shown.values())

@@ -1,7 +1,7 @@
 """Which stacks are pictured, and does what cannot be pictured become a note?"""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,8 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from pipeline.derive import Captured, Remark, StackPlanes, StackSurface, StackTurn, best_stacks, derive
+from pipeline.derive import Captured, Remark, StackPlanes, StackSurface, StackTurn, best_stacks, derive, in_cubes
+from pipeline.errors import SeriesBrokenOff
 from pipeline.model import HEMORRHAGE, ExaminedStack, Finding, PictureOptions, Provenance, Report, Role
 from pipeline.phantom.patient import make_patient
 from pipeline.phantom.scan import ScanOptions
@@ -20,6 +21,7 @@ from pipeline.phantom.series import write_series
 from pipeline.process import Source, assemble_report, process_series
 from reconstruction.geometry import Geometry
 from reconstruction.headers import read_header
+from reconstruction.planes import Planes
 from reconstruction.surface import from_stl, watertight
 from reconstruction.volume import Mask
 
@@ -303,3 +305,24 @@ def test_a_view_in_space_that_cannot_be_made_is_a_note_and_the_others_are_made(t
     named = ("turning rendering (brain)", "turning rendering (vessel)", "surface (bone)", "surface (skin)")
     assert [True] * 4 == [any(f"no {name}: " in note for note in pictures.notes) for name in named]
     assert {("mpr", "coronal"), ("mpr", "sagittal")} < kinds(pictures)
+
+
+def test_half_an_isotropic_series_is_never_taken_for_a_whole_one(tilted: list[Path]) -> None:
+    made, _ = examined(tilted)
+
+    class Failing:
+        """Slabs of which the second does not fit into memory, or is not to be had at all."""
+
+        def __init__(self, batches: int) -> None:
+            self.batches = batches
+
+        def slabs(self) -> Iterator[Planes]:
+            for _ in range(self.batches):
+                yield planes
+            raise MemoryError
+
+    planes = next(iter(derived(*examined(tilted)).planes)).planes
+    with pytest.raises(SeriesBrokenOff, match=f"after {len(planes.hu)} images"):
+        list(in_cubes(Failing(1), made.examined[0]))
+    with pytest.raises(MemoryError):
+        list(in_cubes(Failing(0), made.examined[0]))
