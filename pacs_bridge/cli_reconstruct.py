@@ -353,7 +353,7 @@ def _told() -> Iterator[None]:
         complain("this does not fit into memory: ask for fewer, thicker or coarser pictures")
         raise typer.Exit(ExitStatus.FAILED) from full
     except OSError as refused:
-        complain(f"the results cannot be written: {refused.strerror or refused}")
+        complain(f"a file cannot be read or written: {refused.strerror or refused}")
         raise typer.Exit(ExitStatus.FAILED) from refused
 
 

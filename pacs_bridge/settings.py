@@ -144,7 +144,8 @@ class Outputs(_Table):
         default=1.0, description="millimetres from 0.2 to 10, 0: as fine as the series allows"
     )
     surfaces: Annotated[tuple[SurfaceTissue, ...], AfterValidator(_each_once)] = Field(
-        default=(), description=f"a list of {_quoted(SurfaceTissue)}: models for 3D printing (STL)"
+        default=(),
+        description=f"a list of {_quoted(SurfaceTissue)}: models for 3D printing (STL inside a DICOM object)",
     )
     turn: Annotated[tuple[TurnPreset, ...], AfterValidator(_each_once)] = Field(
         default=(), description=f"a list of {_quoted(TurnPreset)}: renderings that turn round the patient"

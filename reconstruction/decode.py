@@ -131,7 +131,7 @@ def _native(data: bytes, header: Header) -> npt.NDArray[Any]:
     expected = size * dtype.itemsize * header.number_of_frames
     if len(data) < expected:
         raise UnreadablePixels(f"the pixel data is cut off: {len(data)} of {expected} bytes")
-    if len(data) >= 2 * expected and len(data) > expected + 1:
+    if len(data) > expected + 1 and len(data) - expected >= size * dtype.itemsize:
         raise UnreadablePixels(f"{len(data)} bytes of pixel data for an image of {expected}")
     start = ((header.frame or 1) - 1) * size * dtype.itemsize
     return np.frombuffer(data, dtype=dtype, count=size, offset=start).reshape(header.rows, header.columns)

@@ -79,6 +79,7 @@ def _header(geometry: Geometry) -> bytes:
     header.set_zooms(geometry.spacing_mm[::-1])
     header.set_xyzt_units("mm")
     header.set_slope_inter(1.0, 0.0)
+    header["descrip"] = b"ctriage: not a medical device; for research and triage support"
     ras = to_ras(geometry)
     header.set_sform(ras, _SCANNER)
     if is_straight(geometry):

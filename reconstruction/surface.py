@@ -129,7 +129,7 @@ def to_stl(mesh: Mesh) -> bytes:
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     records = np.zeros(len(corners), dtype=_RECORD)
     records["normal"], records["corners"] = normals, corners
-    header = b"ctriage surface; unit mm; frame DICOM patient (L P S: left, back, head)"
+    header = b"ctriage; mm; DICOM patient axes (LPS); not a medical device, research and triage"
     return header.ljust(_HEADER) + struct.pack("<I", len(records)) + records.tobytes()
 
 

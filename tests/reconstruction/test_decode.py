@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 
 from reconstruction.assemble import assemble, pixel_reader
@@ -337,3 +338,22 @@ def assert_refused_cheaply(path: Path, reason: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
+
+
+def test_frames_that_the_header_does_not_count_are_refused() -> None:
+    dataset = Dataset()
+    dataset.PixelData = bytes(3 * 4 * 6 * 2)
+    header = Header(
+        sop_instance_uid="1.2",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2.1",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        series_instance_uid="1.9",
+        modality="CT",
+        rows=4,
+        columns=6,
+        number_of_frames=2,
+        frame=1,
+    )
+    with pytest.raises(UnreadablePixels, match="144 bytes of pixel data for an image of 96"):
+        stored_values(dataset, header)
+    assert (4, 6) == stored_values(dataset, replace(header, number_of_frames=3)).shape
