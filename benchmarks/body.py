@@ -16,9 +16,10 @@ EVERY_S = 0.1
 
 
 def measure_body(folder: Path, slices: int, side: int, scratch: Path) -> tuple[Figures, Rows]:
-    """Process one series offline, detectors, reformats, renderings and all; raises Differs where it is not analysed."""
+    """Process one series offline, with all that is made of it by default and as cubic voxels; raises Differs if unread."""
     int16_bytes = 2 * slices * side**2
     command = [sys.executable, "-m", "pacs_bridge", "process", str(folder), "--out", str(scratch / "out"), "--json"]
+    command += ["--set", "outputs.isotropic=true"]
     started = time.perf_counter()
     with (scratch / "process.log").open("w") as log, (scratch / "process.json").open("w") as printed:
         process = subprocess.Popen(command, stdout=printed, stderr=log, cwd=scratch)

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from typer.testing import CliRunner, Result
 
 from pacs_bridge.cli import app
@@ -168,7 +169,7 @@ def test_the_same_wish_of_another_series_names_other_objects(run: Run, tmp_path:
     series(scan, SeriesNumber=3, SeriesInstanceUID="2.25.333", FrameOfReferenceUID="2.25.334")
     for n, path in enumerate(sorted(scan.glob("3_*.dcm"))):
         again = pydicom.dcmread(path)
-        again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = f"2.25.333{n}"
+        again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.333{n}")
         again.save_as(path)
     names = []
     for number in (2, 3):
