@@ -16,7 +16,7 @@ EVERY_S = 0.1
 
 
 def measure_body(folder: Path, slices: int, side: int, scratch: Path) -> tuple[Figures, Rows]:
-    """Process one series offline, with all that is made of it by default and as cubic voxels; raises Differs if unread."""
+    """Process one series offline, with its isotropic series and the default pictures; raises Differs if unread."""
     int16_bytes = 2 * slices * side**2
     command = [sys.executable, "-m", "pacs_bridge", "process", str(folder), "--out", str(scratch / "out"), "--json"]
     command += ["--set", "outputs.isotropic=true"]
