@@ -20,6 +20,7 @@ from reconstruction.planes import Planes
 from reconstruction.project import standard
 from reconstruction.render_3d import render_bone, render_turn
 from reconstruction.render_grid import reduced
+from reconstruction.resample import Regularised
 from reconstruction.surface import surface, to_stl
 from reconstruction.volume import Bits, Volume
 
@@ -181,11 +182,16 @@ def _of_stack(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Grid:
-    """What is pictured, (True in ``outside``, kji) where it holds no measurement, and the plan of cubic voxels."""
+    """What is pictured, what of it was padded or straightened, and the plan of cubic voxels."""
 
     volume: Volume
-    outside: Bits | None
+    padding: Bits | None
+    regularised: Regularised | None
     cubes: Isotropic | None
+
+    def outside(self) -> Bits | None:
+        """Mark (kji) what holds no measurement; made anew, since it is half as large as the volume."""
+        return self.padding if self.regularised is None else self.regularised.outside
 
 
 def _grid_and_keys(
@@ -196,10 +202,8 @@ def _grid_and_keys(
     findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
     keys = tuple(key_pictures(read.acquired.volume, findings))
     cubes = _plan_of_cubes(read, row, options) if options.isotropic else None
-    working, regularised, padding = read.working, read.regularised, read.acquired.padding
-    del read
-    outside = padding if regularised is None else regularised.outside
-    return _Grid(volume=working, outside=outside, cubes=cubes), keys
+    padding = read.acquired.padding if read.regularised is None else None
+    return _Grid(volume=read.working, padding=padding, regularised=read.regularised, cubes=cubes), keys
 
 
 def _plan_of_cubes(read: ReadStack, row: ExaminedStack, options: PictureOptions) -> Isotropic:
@@ -239,7 +243,7 @@ def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterato
         step_mm=options.mpr_step_mm,
         mpr=options.mpr,
         mip=options.mip,
-        outside=grid.outside,
+        outside=grid.outside(),
     ):
         yield StackPlanes(planes=planes, stack=row)
         del planes

@@ -67,7 +67,7 @@ def step_by_step(raw: npt.NDArray[np.int16], of: Header) -> tuple[npt.NDArray[np
     return kept.astype(np.int16), int((values != kept).sum()), padded
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     of=headers(),
     raw=hnp.arrays(
