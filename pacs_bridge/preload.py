@@ -4,6 +4,7 @@ Importing it does work, against the rule: the server offers no other moment, and
 once instead of once a worker.
 """
 
+import collections
 import gc
 import itertools
 from contextlib import suppress
@@ -17,7 +18,7 @@ from reconstruction import part10_scan
 from reconstruction.geometry import Geometry
 from reconstruction.hounsfield import rescale_in_place
 from reconstruction.part10 import Scan, Unsure
-from reconstruction.project import reformat
+from reconstruction.project import standard
 from reconstruction.render_grid import reduced
 from reconstruction.resample import regularise
 from reconstruction.volume import Volume
@@ -44,7 +45,7 @@ def _load_kernels() -> None:
     affine[1, 0] = 0.2
     small = Volume(hu=np.zeros((3, 8, 8), dtype=np.int16), geometry=Geometry(affine=affine, shape=(3, 8, 8)))
     straight = regularise(small).volume
-    reformat(straight)
+    collections.deque(standard(straight), maxlen=0)
     reduced(straight, largest=4)
 
 

@@ -20,24 +20,6 @@ _AXES = {"axial": (1, 0, 2), "coronal": (0, 1, 2), "sagittal": (0, 2, 1)}  # whi
 _HOW: dict[Projection, int] = {"mean": 0, "mip": 1, "minip": 2}  # as the kernels know them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reformats:
-    """The standard derived pictures of one volume."""
-
-    coronal: Planes
-    sagittal: Planes
-    mips: tuple[Planes, Planes, Planes]
-
-
-def reformat(volume: Volume, *, thickness_mm: float = 3.0, step_mm: float = 3.0) -> Reformats:
-    """Make coronal and sagittal mean slabs and the axial, coronal and sagittal maximum projection.
-
-    As ``standard``, all of them in memory at once.
-    """
-    coronal, sagittal, *mips = standard(volume, thickness_mm=thickness_mm, step_mm=step_mm)
-    return Reformats(coronal=coronal, sagittal=sagittal, mips=(mips[0], mips[1], mips[2]))
-
-
 def standard(
     volume: Volume,
     *,

@@ -4,6 +4,7 @@ import itertools
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,27 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reconstruction.errors import ImpossibleView, NotAVolume
 from reconstruction.geometry import Geometry
 from reconstruction.planes import Orientation, Planes, Projection, Slab
-from reconstruction.project import Reformats, reformat, slabs, standard
+from reconstruction.project import slabs, standard
 from reconstruction.resample import OUTSIDE_HU
 from reconstruction.volume import Volume
 
 SPACING_KJI = (2.0, 0.8, 0.8)
 SHAPE = (20, 40, 48)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reformats:
+    """The standard derived pictures of one volume."""
+
+    coronal: Planes
+    sagittal: Planes
+    mips: tuple[Planes, Planes, Planes]
+
+
+def reformat(volume: Volume, *, thickness_mm: float = 3.0, step_mm: float = 3.0) -> Reformats:
+    """Return what ``standard`` yields, by name."""
+    coronal, sagittal, *mips = standard(volume, thickness_mm=thickness_mm, step_mm=step_mm)
+    return Reformats(coronal=coronal, sagittal=sagittal, mips=(mips[0], mips[1], mips[2]))
 
 
 def straight(spacing: tuple[float, float, float] = SPACING_KJI) -> Geometry:
