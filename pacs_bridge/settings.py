@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -48,10 +48,12 @@ def _ae_title(text: str) -> str:
 
 
 def _address(text: str) -> str:
+    """Take one address, or a network such as 10.1.2.0/24."""
     try:
-        return str(ip_address(text))
+        network = ip_network(text)
     except ValueError as not_an_address:
-        raise ValueError(f"{text!r} is no IP address") from not_an_address
+        raise ValueError(f"{text!r} is no IP address or network") from not_an_address
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def _destination_name(text: str) -> str:
@@ -78,22 +80,13 @@ def _quoted(choice: Any) -> str:
     return ", ".join(f'"{each}"' for each in get_args(choice))
 
 
-def _not_built(what: str, keep: object) -> AfterValidator:
-    """Refuse every value but ``keep``: accepting what is not carried out would be a silent lie."""
-
-    def check(value: object) -> object:
-        if value != keep:
-            shown = str(keep).lower() if isinstance(keep, bool) else json.dumps(keep)
-            raise ValueError(f"{what}, so this version refuses to start with it; set it to {shown} or leave it out")
-        return value
-
-    return AfterValidator(check)
-
-
 _AeTitle = Annotated[str, AfterValidator(_ae_title)]
 _Port = Annotated[int, Field(ge=1, le=65535)]
+_PortOrNone = Annotated[int, Field(ge=0, le=65535)]
+Commitment = Literal["off", "relay", "own"]
 _AE_TITLE = "1 to 16 plain ASCII characters, no backslash"
 _PORT = "a number from 1 to 65535"
+_PORT_OR_NONE = "a number from 1 to 65535, 0: none"
 _KINDS = f"a list of {_quoted(ObjectKind)}"
 
 
@@ -113,7 +106,21 @@ class Listener(_Table):
     host: str = Field(
         default="127.0.0.1", min_length=1, description='an address of this machine, "0.0.0.0" for all of them'
     )
-    port: _Port = Field(default=11112, description=_PORT)
+    port: _PortOrNone = Field(default=11112, description=_PORT_OR_NONE)
+    tls_port: _PortOrNone = Field(default=0, description=_PORT_OR_NONE)
+    processes: int = Field(default=2, ge=1, le=16, description="receiver processes on the port, 1 to 16")
+    maximum_associations: int = Field(default=64, ge=1, le=1000, description="open at once, 1 to 1000")
+    maximum_pdu_kb: int = Field(default=256, ge=16, le=8192, description="kilobytes of one message part, 16 to 8192")
+    maximum_instance_mb: int = Field(default=4096, ge=1, le=65536, description="megabytes of one object, 1 to 65536")
+    idle_s: float = Field(
+        default=120.0,
+        ge=1,
+        le=86400,
+        description="seconds without a word from a sender, 1 to 86400; then it is cut off",
+    )
+    slowest_kb_per_s: float = Field(
+        default=4.0, ge=0, le=100000, description="kilobytes a second; who sends an object slower is cut off, 0: nobody"
+    )
 
 
 class Arrival(_Table):
@@ -122,6 +129,52 @@ class Arrival(_Table):
     quiet_s: float = Field(
         default=60.0, gt=0, le=86400, description="seconds without a new image, more than 0 and up to 86400"
     )
+    settle_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="seconds after the last release where a series came over several associations, up to 3600",
+    )
+    declared_s: float = Field(
+        default=600.0,
+        gt=0,
+        le=86400,
+        description="seconds to wait for images that the scanner has announced, more than 0 and up to 86400",
+    )
+
+
+class Tls(_Table):
+    """Certificates for associations that nobody else may read: for `listener.tls_port` and destinations with tls."""
+
+    certificate: Path | None = Field(default=None, description="a PEM file: our certificate, with its chain")
+    private_key: Path | None = Field(default=None, description="a PEM file: the key of our certificate, not encrypted")
+    authorities: Path | None = Field(default=None, description="a PEM file: who vouches for the peers' certificates")
+    mutual: bool = Field(
+        default=True, description="true or false: callers must show a certificate of these authorities"
+    )
+
+
+class Disk(_Table):
+    """How much of the disk is left free."""
+
+    free_mb: int = Field(
+        default=512, ge=16, description="megabytes, 16 or more; images that would leave less free are refused (0xA700)"
+    )
+
+
+class Retention(_Table):
+    """When images are removed: never what is not delivered yet, what was committed to a sender, or what is in doubt."""
+
+    days: float = Field(default=0.0, ge=0, description="days after the last image of a delivered study, 0: never")
+    below_free_mb: int = Field(
+        default=0, ge=0, description="megabytes: with less free, the oldest delivered studies go, 0: never"
+    )
+
+
+class Audit(_Table):
+    """The trail of who sent, who received and who was refused, in state_dir/audit."""
+
+    days: float = Field(default=0.0, ge=0, description="days to keep it, 0: for ever")
 
 
 class Workers(_Table):
@@ -165,10 +218,15 @@ class Caller(_Table):
     """A sender that is let in. With none named, only senders on this machine are."""
 
     ae_title: _AeTitle = Field(description=_AE_TITLE)
-    address: Annotated[str, AfterValidator(_address)] = Field(description="the sender's IP address")
-    port: int = Field(default=0, ge=0, le=65535, description="where the sender listens itself, 0: it does not")
-    commitment: Annotated[str, _not_built("storage commitment is not built yet", "off")] = Field(
-        default="off", description='"off"'
+    address: Annotated[str, AfterValidator(_address)] = Field(
+        description="the sender's IP address, or a network such as 10.1.2.0/24"
+    )
+    port: _PortOrNone = Field(default=0, description="where the sender listens itself, 0: it does not")
+    tls: bool = Field(default=False, description="true or false: let it in over TLS only")
+    commitment: Commitment | None = Field(
+        default=None,
+        description='"off", "relay" (what a destination has committed to) or "own" (kept here for good); '
+        "not set: relay where a destination offers it, else off",
     )
 
 
@@ -181,13 +239,27 @@ class Destination(_Table):
     ae_title: _AeTitle = Field(description=_AE_TITLE)
     host: str = Field(min_length=1, description="a host name or IP address")
     port: _Port = Field(description=_PORT)
-    tls: Annotated[bool, _not_built("TLS to destinations is not built yet", keep=False)] = Field(
-        default=False, description="false"
-    )
+    tls: bool = Field(default=False, description="true or false: speak TLS to it")
     send: tuple[ObjectKind, ...] = Field(default=FLAGS_FIRST, description=_KINDS)
-    iocm: Annotated[bool, _not_built("rejection notes (IOCM) are not built yet", keep=False)] = Field(
-        default=False, description="false"
+    iocm: bool = Field(default=False, description="true or false: send rejection notes for results that are superseded")
+    commitment: bool = Field(
+        default=False, description="true or false: what it was sent counts as delivered when it has committed to it"
     )
+    associations: int = Field(default=2, ge=1, le=16, description="associations to it at once, 1 to 16")
+    throttle_mb_per_s: float = Field(default=0.0, ge=0, description="megabytes a second at most, 0: no limit")
+
+
+class Forward(_Table):
+    """Images that are passed on as they came. Every condition that is given must hold; without any, all are."""
+
+    to: str = Field(min_length=1, description="the name of a destination")
+    caller: _AeTitle | None = Field(default=None, description="the sender's AE title")
+    modality: str | None = Field(default=None, min_length=1, description="Modality, such as CT")
+    description: str | None = Field(
+        default=None, min_length=1, description="a part of the study's or series' description, in any case"
+    )
+    finding: str | None = Field(default=None, min_length=1, description='a kind of finding, or "any"')
+    priority: Priority | None = Field(default=None, description='"stat", "urgent" or "routine", as analysed')
 
 
 class PriorityRule(_Table):
@@ -224,11 +296,16 @@ class Settings(_Table):
     language: Literal["en", "es"] = Field(default="en", description='"en" or "es"')
     listener: Listener = Field(default=Listener(), description="a table")
     arrival: Arrival = Field(default=Arrival(), description="a table")
+    tls: Tls = Field(default=Tls(), description="a table")
+    disk: Disk = Field(default=Disk(), description="a table")
+    retention: Retention = Field(default=Retention(), description="a table")
+    audit: Audit = Field(default=Audit(), description="a table")
     workers: Workers = Field(default=Workers(), description="a table")
     outputs: Outputs = Field(default=Outputs(), description="a table")
     detectors: Detectors = Field(default=Detectors(), description="a table")
     caller: tuple[Caller, ...] = Field(default=(), description="any number of [[caller]] tables")
     destination: tuple[Destination, ...] = Field(default=(), description="any number of [[destination]] tables")
+    forward: tuple[Forward, ...] = Field(default=(), description="any number of [[forward]] tables")
     priority_rule: tuple[PriorityRule, ...] = Field(default=(), description="any number of [[priority_rule]] tables")
 
     @model_validator(mode="after")
@@ -238,6 +315,41 @@ class Settings(_Table):
         if twice:
             raise ValueError(f"two [[destination]] tables are named {', '.join(twice)}; give each its own name")
         return self
+
+    @model_validator(mode="after")
+    def _forwards_have_a_destination(self) -> "Settings":
+        named = {destination.name for destination in self.destination}
+        unknown = sorted({forward.to for forward in self.forward} - named)
+        if unknown:
+            raise ValueError(f"[[forward]] goes to {', '.join(unknown)}; add a [[destination]] of that name")
+        return self
+
+    @model_validator(mode="after")
+    def _commitment_has_a_keeper(self) -> "Settings":
+        relayed = [caller.ae_title for caller in self.caller if caller.commitment == "relay"]
+        if relayed and not any(destination.commitment for destination in self.destination):
+            raise ValueError(f"commitment of {', '.join(relayed)} is to be relayed; give a [[destination]] commitment")
+        return self
+
+    @model_validator(mode="after")
+    def _listens_somewhere(self) -> "Settings":
+        if self.listener.port == self.listener.tls_port:
+            raise ValueError("listener.port and listener.tls_port are the same; give one of them another number")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_what_it_needs(self) -> "Settings":
+        ours = self.tls.certificate and self.tls.private_key
+        if self.listener.tls_port and not (ours and (self.tls.authorities or not self.tls.mutual)):
+            raise ValueError("listener.tls_port needs tls.certificate, tls.private_key and tls.authorities; give them")
+        if any(destination.tls for destination in self.destination) and not self.tls.authorities:
+            raise ValueError("a destination with tls needs tls.authorities; give it")
+        return self
+
+    def commitment_of(self, caller: Caller) -> Commitment:
+        """Return what a caller's storage commitment requests get: relayed where a destination offers it, else off."""
+        offered = any(destination.commitment for destination in self.destination)
+        return caller.commitment or ("relay" if offered else "off")
 
     @property
     def database(self) -> Path:
@@ -291,7 +403,16 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         raise SettingsError(tuple(_explain(error, layers) for error in refused.errors())) from refused
     above_file = any("state_dir" in layer.content for layer in layers[:2])
     folder = file.absolute().parent if file and not above_file else Path.cwd()
-    return settings.model_copy(update={"state_dir": folder / settings.state_dir.expanduser()})
+    return settings.model_copy(
+        update={"state_dir": folder / settings.state_dir.expanduser(), "tls": _beside(file, settings.tls)}
+    )
+
+
+def _beside(file: Path | None, tls: Tls) -> Tls:
+    """Let relative paths of certificates lie beside the settings file."""
+    folder = file.absolute().parent if file else Path.cwd()
+    named = {name: path for name, path in tls if isinstance(path, Path)}
+    return tls.model_copy(update={name: folder / path.expanduser() for name, path in named.items()})
 
 
 def _settings_file(config: Path | None) -> Path | None:

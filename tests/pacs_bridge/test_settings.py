@@ -85,7 +85,7 @@ def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CTRIAGE_CALLER", json.dumps([{"ae_title": "CT01", "address": "10.1.2.3"}]))
     monkeypatch.setenv("CTRIAGE_DETECTORS__ENABLED", '["hemorrhage"]')
     settings = load_settings()
-    assert ("CT01", "10.1.2.3", "off") == (
+    assert ("CT01", "10.1.2.3", None) == (
         settings.caller[0].ae_title,
         settings.caller[0].address,
         settings.caller[0].commitment,
@@ -120,7 +120,7 @@ def test_a_relative_state_dir_of_the_command_line_lies_in_the_current_folder(tmp
         ("[arival]\nquiet_s = 1", ("site.toml", "arival", "did you mean arrival")),
         ("quiet_s = 1", ("site.toml", "quiet_s", "did you mean arrival.quiet_s")),
         ("[listener]\nport = 70000", ("listener.port = 70000", "1 to 65535")),
-        ("[listener]\nport = 0", ("listener.port = 0", "1 to 65535")),
+        ("[listener]\nport = -1", ("listener.port = -1", "1 to 65535")),
         ("language = 'fr'", ("language = 'fr'", '"en" or "es"')),
         ("[listener]\nae_title = 'SEVENTEEN LETTERS'", ("listener.ae_title", "is no AE title", "16")),
         ("[listener]\nae_title = 'A\\B'", ("listener.ae_title", "no backslash")),
@@ -146,8 +146,7 @@ def test_a_mistake_is_told_with_file_key_and_remedy(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("tls = true", "TLS to destinations is not built yet"),
-        ("iocm = true", "rejection notes"),
+        ("tls = true", "a destination with tls needs tls.authorities"),
         ('send = ["sr", "pdf"]', "send 2"),
         ('name = "../x"', "no destination name"),
         ('name = "results"', "choose another name"),
@@ -160,9 +159,33 @@ def test_a_destination_that_could_not_be_honoured_is_refused(tmp_path: Path, key
     assert words in complaint("\n".join(["[[destination]]", *lines]), tmp_path)
 
 
-def test_storage_commitment_other_than_off_is_refused(tmp_path: Path) -> None:
-    text = "[[caller]]\nae_title = 'CT01'\naddress = '10.1.2.3'\ncommitment = 'same'"
-    assert 'not built yet, so this version refuses to start with it; set it to "off"' in complaint(text, tmp_path)
+def test_commitment_cannot_be_relayed_where_no_destination_offers_it(tmp_path: Path) -> None:
+    text = "[[caller]]\nae_title = 'CT01'\naddress = '10.1.2.3'\ncommitment = 'relay'"
+    assert "commitment of CT01 is to be relayed; give a [[destination]] commitment" in complaint(text, tmp_path)
+
+
+@pytest.mark.parametrize(("offered", "expected"), [("true", "relay"), ("false", "off")])
+def test_commitment_is_relayed_where_a_destination_offers_it(tmp_path: Path, offered: str, expected: str) -> None:
+    file = tmp_path / "site.toml"
+    peer = f'[[destination]]\nname = "pacs"\nae_title = "A"\nhost = "h"\nport = 104\ncommitment = {offered}\n'
+    file.write_text(f"{peer}[[caller]]\nae_title = 'CT01'\naddress = '10.1.2.0/24'\n")
+    settings = load_settings(file)
+    assert expected == settings.commitment_of(settings.caller[0])
+
+
+def test_images_are_forwarded_only_to_a_destination_that_is_named(tmp_path: Path) -> None:
+    assert "[[forward]] goes to pacs; add a [[destination]]" in complaint("[[forward]]\nto = 'pacs'", tmp_path)
+
+
+def test_certificates_lie_beside_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text("[tls]\ncertificate = 'own.pem'\nprivate_key = '/etc/own.key'\n")
+    tls = load_settings(file).tls
+    assert (tmp_path / "own.pem", Path("/etc/own.key"), None) == (tls.certificate, tls.private_key, tls.authorities)
+
+
+def test_a_tls_port_without_certificates_is_refused(tmp_path: Path) -> None:
+    assert "listener.tls_port needs tls.certificate" in complaint("[listener]\ntls_port = 2762", tmp_path)
 
 
 def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -171,7 +194,7 @@ def test_two_destinations_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
-    assert 2 == len(complaint("langage = 'en'\n[listener]\nport = 0", tmp_path).splitlines())
+    assert 2 == len(complaint("langage = 'en'\n[listener]\nport = -1", tmp_path).splitlines())
 
 
 @pytest.mark.parametrize("name", ["CTRIAGE_LISTENR__PORT", "CTRIAGE_CALER", "ctriage_langage"])
