@@ -35,7 +35,8 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for what
 
 def settings_from(config: Path | None, overrides: Sequence[str] | None) -> "Settings":
     """Read the settings, or say what is wrong with them and leave."""
-    from pacs_bridge.settings import SettingsError, load_settings
+    from pacs_bridge.settings import SettingsError
+    from pacs_bridge.settings_file import load_settings
     from pacs_bridge.terminal import complain
 
     try:

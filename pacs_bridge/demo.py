@@ -29,7 +29,8 @@ from pacs_bridge.cli_peers import dicom_files
 from pacs_bridge.cli_phantom import write_phantom
 from pacs_bridge.destinations import RESULTS
 from pacs_bridge.send import Peer, send_files
-from pacs_bridge.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from pacs_bridge.settings import Settings
+from pacs_bridge.settings_file import ENVIRONMENT_PREFIX, load_settings
 from pacs_bridge.status import NoState, read_report, read_status
 from pacs_bridge.terminal import ShowProgress, complain, print_table, progress_bar
 from pipeline.model import Report, StudyStatus

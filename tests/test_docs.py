@@ -12,7 +12,8 @@ from typer.main import get_command
 from pacs_bridge.archive import SeriesState, StudyState
 from pacs_bridge.cli import app
 from pacs_bridge.cli_options import ExitStatus
-from pacs_bridge.settings import Settings, setting_at, setting_keys
+from pacs_bridge.settings import Settings
+from pacs_bridge.settings_file import setting_at, setting_keys
 from pipeline.model import NOT_A_MEDICAL_DEVICE
 from pipeline.ports import Detector, Output
 from pipeline.registry import GROUP

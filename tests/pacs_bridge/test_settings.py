@@ -14,9 +14,8 @@ from pacs_bridge.settings import (
     PriorityRule,
     Settings,
     SettingsError,
-    load_settings,
-    setting_keys,
 )
+from pacs_bridge.settings_file import load_settings, setting_keys
 from pipeline.model import PictureOptions, Priority
 
 
