@@ -21,18 +21,16 @@ from pydicom.dataset import Dataset
 
 from pacs_bridge.archive import Archive, Extent
 from pacs_bridge.arrival import Instruction, Limits, SeriesComplete, SeriesReopened, StudyQuiet
+from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, DeliverHandler
+from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import destinations_of
 from pacs_bridge.errors import AlreadyServing
 from pacs_bridge.handlers import (
-    DELIVER,
     DERIVE,
     GIVE_UP_AT,
-    JOB_PRIORITY,
     PROCESS_ATTEMPTS,
     TRIAGE,
-    DeliverHandler,
     DeriveHandler,
-    Desk,
     TriageHandler,
     memory_mb_of,
 )
@@ -189,7 +187,7 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack) -> 
         database,
         on_instruction=submitter,
         is_ours=lambda header: _is_ours(header, desk.ledger),
-        limits=Limits(quiet_s=settings.arrival.quiet_s),
+        limits=Limits(**settings.arrival.model_dump()),
     )
     worker = Worker(
         database=database,

@@ -1,22 +1,19 @@
-"""How is each kind of job done? triage: flags; derive: pictures; deliver: one destination, one set of objects.
+"""How is each kind of job done that concludes on images? triage: flags; derive: pictures.
 
 Each handler turns names into a task (read only), and commits the outcome in the transaction that ends the job.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from sqlite3 import Connection
 
-from pacs_bridge.archive import Archive, ArchivedInstance, ArchivedSeries, Extent
-from pacs_bridge.destinations import Destinations, deliver
-from pacs_bridge.ledger import CommittedReport, KeptObject, Ledger
+from pacs_bridge.archive import ArchivedInstance, ArchivedSeries, Extent
+from pacs_bridge.deliveries import PICTURES, submit_deliveries
+from pacs_bridge.desk import Desk, study_of, version_of
+from pacs_bridge.ledger import CommittedReport, KeptObject
 from pacs_bridge.logs import without_uids
 from pacs_bridge.results.context import DocumentReference
-from pacs_bridge.settings import FLAGS_FIRST, Settings
 from pacs_bridge.tasks import (
     DeriveOutcome,
     DeriveTask,
@@ -29,19 +26,12 @@ from pacs_bridge.tasks import (
     triage,
 )
 from pipeline import wire
-from pipeline.model import PictureOptions, Provenance, Report
+from pipeline.model import PictureOptions, Report
 from pipeline.select import digest_of
-from scheduler.errors import Transient, UnknownJob
-from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
-from scheduler.sqlite_queue import SqliteQueue
+from scheduler.job import Job, JobRequest
 from scheduler.worker import Nothing, Task
 
-TRIAGE, DERIVE, DELIVER = "triage", "derive", "deliver:"
-PICTURES = 0
-"""Queue priority of pictures: below every triage job, so that flags never wait for them."""
-
-DELIVERY_ATTEMPTS = 500
-"""At up to ten minutes apart: a PACS may be away for days before a delivery is given up."""
+TRIAGE, DERIVE = "triage", "derive"
 
 PROCESS_ATTEMPTS = 10
 """Interruptions that triage and pictures outlive; a failure of their own ends them at `GIVE_UP_AT` (see Lane)."""
@@ -55,32 +45,6 @@ SLICE_BYTES = 512 * 512 * 2
 VOLUME_COPIES = 4
 LONGEST_REASON = 200
 
-JOB_PRIORITY = {"stat": STAT, "urgent": URGENT, "routine": ROUTINE}
-_HELD = "two patient IDs under one Study Instance UID: decide with `ctriage conflicts`"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What every handler works with."""
-
-    settings: Settings
-    archive: Archive
-    ledger: Ledger
-    queue: SqliteQueue
-    provenance: Provenance
-    destinations: Destinations
-    now: Callable[[], datetime]
-
-    @property
-    def provenance_key(self) -> str:
-        """Name the code, detectors and settings that make a result what it is."""
-        return json.dumps(asdict(self.provenance), sort_keys=True)
-
-    @property
-    def objects_dir(self) -> Path:
-        """Where finished result objects lie."""
-        return self.settings.state_dir / "objects"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriageHandler:
@@ -90,8 +54,8 @@ class TriageHandler:
 
     def prepare(self, job: Job) -> Task[TriageOutcome] | Nothing:
         """Name the complete series and their files; nothing to do where this very state was concluded on already."""
-        latest = self.desk.ledger.latest(_study(job))
-        complete = self._complete(_study(job), latest)
+        latest = self.desk.ledger.latest(study_of(job))
+        complete = self._complete(study_of(job), latest)
         if not complete.series:
             return Nothing("no series is complete")
         if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
@@ -101,7 +65,7 @@ class TriageHandler:
 
     def commit(self, job: Job, result: TriageOutcome, connection: Connection) -> None:
         """Keep the per-series results; publish the Report where it is news, and queue its pictures and deliveries."""
-        study = _study(job)
+        study = study_of(job)
         for series, digest, text in result.series_results:
             self.desk.ledger.keep_series_result(
                 study, series, digest=digest, provenance_key=self.desk.provenance_key, result=text
@@ -175,7 +139,7 @@ class TriageHandler:
 
     def _task(self, job: Job, complete: "_Complete", latest: CommittedReport | None) -> TriageTask:
         return TriageTask(
-            study_instance_uid=_study(job),
+            study_instance_uid=study_of(job),
             series=complete.series,
             detectors=self.desk.settings.detectors.enabled,
             provenance=self.desk.provenance,
@@ -216,7 +180,7 @@ class DeriveHandler:
 
     def prepare(self, job: Job) -> Task[DeriveOutcome] | Nothing:
         """Name the files of the version's instances; nothing to do for a version that has been superseded."""
-        study, version = _study(job), _version(job)
+        study, version = study_of(job), version_of(job)
         committed = self.desk.ledger.version(study, version)
         latest = self.desk.ledger.latest(study)
         if committed is None or latest is None or latest.version != version:
@@ -237,7 +201,7 @@ class DeriveHandler:
 
     def commit(self, job: Job, result: DeriveOutcome, connection: Connection) -> None:
         """Add the pictures to the version and queue their deliveries; nothing if it was superseded meanwhile."""
-        study, version = _study(job), _version(job)
+        study, version = study_of(job), version_of(job)
         latest = self.desk.ledger.latest(study)
         if latest is None or latest.version != version:
             return
@@ -247,7 +211,7 @@ class DeriveHandler:
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Say with the version that its pictures are missing, and why."""
-        study, version = _study(job), _version(job)
+        study, version = study_of(job), version_of(job)
         self.desk.ledger.add_remarks(study, version, notes=(f"no pictures: {without_uids(reason)}",), timings_s={})
 
     def _instances(self, study: str) -> list[ArchivedInstance]:
@@ -257,53 +221,6 @@ class DeriveHandler:
             for instance in self.desk.archive.instances_of(study, series.series_instance_uid)
             if not instance.is_ours
         ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliverHandler:
-    """Hands finished objects over to one destination."""
-
-    desk: Desk
-
-    def prepare(self, job: Job) -> Task[None] | Nothing:
-        """Name the destination and the files of the objects; a conflict found since it was queued makes it wait.
-
-        Nothing to do once a peer has a newer version: what comes last is taken for the newest.
-        """
-        study, version = _study(job), _version(job)
-        if _has_two_patients(self.desk, study):
-            raise Transient(_HELD)
-        newer = self._newer_delivered(job)
-        if newer is not None:
-            return Nothing(f"version {newer} was delivered before it")
-        name, group = str(job.payload["destination"]), str(job.payload["group"])
-        wanted = self.desk.destinations[name].send
-        objects = [o for o in self.desk.ledger.objects(study, version) if _belongs(o, group) and o.kind in wanted]
-        paths = [self.desk.objects_dir / each.path for each in objects]
-        folder = f"{self.desk.archive.study_key(study)}/v{version}"
-        return Task(deliver, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
-
-    def _newer_delivered(self, job: Job) -> int | None:
-        """Name the newer version whose flags the peer has; folders keep all versions, in whatever order they come."""
-        study, name = _study(job), str(job.payload["destination"])
-        latest = self.desk.ledger.latest(study)
-        if self.desk.destinations[name].peer is None or latest is None:
-            return None
-        study_key = self.desk.archive.study_key(study)
-        newer = range(latest.version, _version(job), -1)
-        return next((each for each in newer if self._is_delivered(_delivery_key(name, study_key, each))), None)
-
-    def _is_delivered(self, key: str) -> bool:
-        try:
-            return self.desk.queue.job(key).status is Status.DONE
-        except UnknownJob:
-            return False
-
-    def commit(self, job: Job, result: None, connection: Connection) -> None:
-        """Nothing besides the job's end: a delivered job is the proof of delivery."""
-
-    def failed(self, job: Job, reason: str, connection: Connection) -> None:
-        """The buried job is shown by `ctriage status`; a person may bring it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,59 +234,6 @@ class _Complete:
 def memory_mb_of(extent: Extent) -> int:
     """Estimate what work on a study needs: a few copies as if it were one volume, and the interpreter."""
     return WORKER_MB + extent.images * VOLUME_COPIES * SLICE_BYTES // 2**20
-
-
-def submit_deliveries(
-    desk: Desk, report: Report | CommittedReport, objects: Sequence[KeptObject], *, group: str
-) -> None:
-    """Queue one delivery of these objects for each destination that takes any of them; held while patients conflict."""
-    conflict = _has_two_patients(desk, report.study_instance_uid)
-    for name, destination in desk.destinations.items():
-        if not any(each.kind in destination.send for each in objects):
-            continue
-        request = _delivery(desk, report, name, group)
-        if desk.queue.submit(request, now=desk.now()) and conflict:
-            desk.queue.hold(request.key, _HELD)
-
-
-def _has_two_patients(desk: Desk, study: str) -> bool:
-    return any(conflict.kind == "patient" for conflict in desk.archive.open_conflicts(study))
-
-
-def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, group: str) -> JobRequest:
-    study_key = desk.archive.study_key(report.study_instance_uid)
-    # A study whose priority is not known goes before the routine ones.
-    priority = JOB_PRIORITY[report.priority.value if report.priority else "urgent"]
-    return JobRequest(
-        key=_delivery_key(destination, study_key, report.version, group),
-        kind=DELIVER + destination,
-        payload={
-            "study_instance_uid": report.study_instance_uid,
-            "version": report.version,
-            "destination": destination,
-            "group": group,
-        },
-        group=f"{destination}:{study_key}",
-        caller=destination,
-        priority=priority if group == "flags" else PICTURES,
-        max_attempts=DELIVERY_ATTEMPTS,
-    )
-
-
-def _delivery_key(destination: str, study_key: str, version: int, group: str = "flags") -> str:
-    return f"{DELIVER}{destination}:{study_key}:v{version}:{group}"
-
-
-def _belongs(each: KeptObject, group: str) -> bool:
-    return (each.kind in FLAGS_FIRST) == (group == "flags")
-
-
-def _study(job: Job) -> str:
-    return str(job.payload["study_instance_uid"])
-
-
-def _version(job: Job) -> int:
-    return int(str(job.payload["version"]))
 
 
 def _headers(instances: Sequence[ArchivedInstance]) -> dict[str, str]:

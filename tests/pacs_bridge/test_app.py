@@ -35,9 +35,10 @@ from pacs_bridge.app import (
 from pacs_bridge.archive import Extent
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.cli import app
+from pacs_bridge.desk import Desk
 from pacs_bridge.errors import AlreadyServing
 from pacs_bridge.files import keep_by_content
-from pacs_bridge.handlers import Desk, memory_mb_of
+from pacs_bridge.handlers import memory_mb_of
 from pacs_bridge.instance import read_facts
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.settings import Detectors, Listener, PriorityRule, Settings, SettingsError

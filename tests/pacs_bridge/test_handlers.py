@@ -13,7 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.app import desk_of
-from pacs_bridge.handlers import DELIVER, DERIVE, TRIAGE, DeliverHandler, DeriveHandler, Desk, TriageHandler
+from pacs_bridge.deliveries import DELIVER, DeliverHandler
+from pacs_bridge.desk import Desk
+from pacs_bridge.handlers import DERIVE, TRIAGE, DeriveHandler, TriageHandler
 from pacs_bridge.instance import read_facts
 from pacs_bridge.ledger import CommittedReport, KeptObject
 from pacs_bridge.settings import Destination, Detectors, Outputs, Settings

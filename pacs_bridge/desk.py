@@ -1,0 +1,48 @@
+"""What does every handler of jobs work with?"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pacs_bridge.archive import Archive
+from pacs_bridge.destinations import Destinations
+from pacs_bridge.ledger import Ledger
+from pacs_bridge.settings import Settings
+from pipeline.model import Provenance
+from scheduler.job import Job
+from scheduler.sqlite_queue import SqliteQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every handler works with."""
+
+    settings: Settings
+    archive: Archive
+    ledger: Ledger
+    queue: SqliteQueue
+    provenance: Provenance
+    destinations: Destinations
+    now: Callable[[], datetime]
+
+    @property
+    def provenance_key(self) -> str:
+        """Name the code, detectors and settings that make a result what it is."""
+        return json.dumps(asdict(self.provenance), sort_keys=True)
+
+    @property
+    def objects_dir(self) -> Path:
+        """Where finished result objects lie."""
+        return self.settings.state_dir / "objects"
+
+
+def study_of(job: Job) -> str:
+    """Name the study that a job is about."""
+    return str(job.payload["study_instance_uid"])
+
+
+def version_of(job: Job) -> int:
+    """Name the version of its Report that a job is about."""
+    return int(str(job.payload["version"]))
