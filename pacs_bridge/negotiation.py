@@ -1,0 +1,70 @@
+"""What does an association negotiate? The one table that the listener takes and the conformance statement tells."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from pacs_bridge.settings import Settings
+
+VERIFICATION: Final = "1.2.840.10008.1.1"
+PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"
+STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
+
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupportedContext:
+    """An abstract syntax that is accepted by name, in order of preference of its transfer syntaxes.
+
+    ``scu`` and ``scp`` are the roles that a requestor may have after SCP/SCU role selection (PS3.7, D.3.3.4); without
+    it the requestor is the SCU.
+    """
+
+    sop_class_uid: str
+    name: str
+    transfer_syntaxes: tuple[str, ...] = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
+    scu: bool = True
+    scp: bool = False
+
+
+_BY_NAME: Final = (
+    SupportedContext(sop_class_uid=VERIFICATION, name="Verification"),
+    SupportedContext(sop_class_uid=PROCEDURE_STEP, name="Modality Performed Procedure Step"),
+    # The requestor is SCP where a PACS reports on an association of its own what it has committed to (PS3.4, J.3.3).
+    SupportedContext(sop_class_uid=STORAGE_COMMITMENT, name="Storage Commitment Push Model", scp=True),
+)
+
+
+def services_of(settings: Settings) -> tuple[str, ...]:
+    """Name the SOP classes that these settings offer beside Verification and Storage."""
+    keeps = any(caller.commitment in ("relay", "own") for caller in settings.caller)
+    asks = any(destination.commitment for destination in settings.destination)
+    return (PROCEDURE_STEP, STORAGE_COMMITMENT) if keeps or asks else (PROCEDURE_STEP,)
+
+
+def supported_contexts(services: Collection[str]) -> tuple[SupportedContext, ...]:
+    """Return what is accepted by name where ``services`` are answered; storage goes by `is_storage`."""
+    return tuple(each for each in _BY_NAME if each.sop_class_uid == VERIFICATION or each.sop_class_uid in services)
+
+
+def is_storage(sop_class_uid: str) -> bool:
+    """Say whether instances of this class are taken: any storage class, any private one, and any not known yet.
+
+    Whichever transfer syntax is proposed first is accepted with it, for nothing is decoded on the way in. Objects of no
+    patient (hanging protocols, implant templates, palettes) and DICOMDIRs are no images of a study, and are refused.
+    """
+    from pydicom.uid import UID
+    from pynetdicom import sop_class
+
+    uid = UID(sop_class_uid)
+    known = hasattr(sop_class, uid.keyword) if uid.keyword else False
+    return uid.is_private or not known or uid in storage_classes()
+
+
+def storage_classes() -> tuple[str, ...]:
+    """List the storage classes that are known by name (PS3.4, B.5)."""
+    from pynetdicom.presentation import AllStoragePresentationContexts
+
+    return tuple(sorted(str(each.abstract_syntax) for each in AllStoragePresentationContexts))
