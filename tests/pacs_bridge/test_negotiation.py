@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 from pynetdicom import AE, build_context
 
 from pacs_bridge.negotiation import (
