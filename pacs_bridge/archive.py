@@ -4,15 +4,13 @@ A file's name is the hash of its content, never a UID. What `store` has returned
 into the index, inside the caller's transaction if one is open.
 """
 
-import contextlib
-import errno
 import hashlib
 import hmac
 import json
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -22,8 +20,9 @@ from typing import Any, Final, Literal, NewType
 
 import structlog
 
+from pacs_bridge.archive_files import FREE_SPACE_FLOOR_BYTES, ArchiveFiles, KeptFile, hash_of
 from pacs_bridge.arrived_header import in_file
-from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
+from pacs_bridge.errors import UnknownConflict, UnknownStudy
 from pacs_bridge.files import sync_folder, write_whole
 from pacs_bridge.instance import InstanceFacts, facts_from_json
 from pacs_bridge.part10 import file_header
@@ -35,9 +34,7 @@ StudyKey = NewType("StudyKey", str)
 StudyState = Literal["kept", "open", "quiet"]
 SeriesState = Literal["kept", "open", "complete"]
 
-FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
 SECRET_BYTES: Final = 32
-_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_IDENTITY: Final = {"patient_id": "", "patient_name": "", "accession_number": "", "study_description": ""}
 _log = structlog.get_logger()
 
@@ -52,13 +49,13 @@ class Added(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """A Part-10 file of the archive; ``path`` is relative to the archive's folder, ``sha256`` its content's.
+    """A Part-10 file of the archive; ``path`` is relative to the archive's folder, ``content_hash`` its content's.
 
     ``header`` is the packed Header of a CT image: read once, when the file came, for all who assemble it later. None
     where it has to be read from the file.
     """
 
-    sha256: str
+    content_hash: str
     path: str
     size_bytes: int
     transfer_syntax: str
@@ -102,7 +99,7 @@ class ArchivedInstance:
     """
 
     facts: InstanceFacts
-    sha256: str
+    content_hash: str
     transfer_syntax: str
     path: Path
     size_bytes: int
@@ -151,13 +148,11 @@ class Archive:
         Raises SettingsError where the key of the study keys is damaged.
         """
         self._folder = state_dir / "archive"
-        self._incoming = self._folder / "incoming"
+        self.files = ArchiveFiles(self._folder, floor_bytes=free_space_floor_bytes, free_bytes=free_bytes)
         self._database = database
-        self._floor_bytes = free_space_floor_bytes
-        self._free_bytes = free_bytes
-        _make_folders(self._folder, self._incoming)
-        _clear(self._incoming)
-        self._secret = _secret(state_dir / "secret", self._incoming)
+        _make_folders(self._folder, self.files.incoming)
+        _clear(self.files.incoming)
+        self._secret = _secret(state_dir / "secret", self.files.incoming)
         migrate(database, "pacs_bridge", "sql/migrations")
         self._sql = statements("pacs_bridge", "sql/archive.sql")
 
@@ -171,35 +166,14 @@ class Archive:
         ``header`` is what the data set says of its pixels, where that was read in passing (``arrived_header``). Raises
         StorageFull when the disk takes no more; nothing half-written stays.
         """
-        digest = hashlib.sha256(transfer_syntax.encode("ascii"))
-        digest.update(dataset)
         meta = file_header(facts.sop_class_uid, facts.sop_instance_uid, transfer_syntax, calling_ae)
-        sha256 = digest.hexdigest()
-        target = self._folder / sha256[:2] / f"{sha256}.dcm"
-        if not target.exists():
-            with self._room(len(dataset)):
-                write_whole(target, (meta, dataset), self._incoming)
-        # Also where it was there already: whoever renamed it may not have come this far.
-        sync_folder(target.parent)
-        return StoredFile(
-            sha256=sha256,
-            path=str(target.relative_to(self._folder)),
-            size_bytes=target.stat().st_size,
-            transfer_syntax=transfer_syntax,
-            header=None if header is None else pack(in_file(header, len(meta))),
-        )
-
-    @contextlib.contextmanager
-    def _room(self, wanted_bytes: int) -> Iterator[None]:
-        left = self._free_bytes(self._folder) - self._floor_bytes
-        if left < wanted_bytes:
-            raise StorageFull(max(left, 0))
+        self.files.require_room(len(dataset))
+        part = self.files.begin(meta, transfer_syntax)
         try:
-            yield
-        except OSError as refused:
-            if refused.errno in _NO_SPACE:
-                raise StorageFull(0) from refused
-            raise
+            part.write(dataset)
+            return stored_file(part.keep(), transfer_syntax, header)
+        finally:
+            part.abandon()
 
     # ---- index: writing ---------------------------------------------------------------------------------------------
 
@@ -213,16 +187,23 @@ class Archive:
         row = _as_row(facts, stored, calling_ae, received_at)
         with self._database.transaction() as connection:
             contents = connection.execute(self._sql["contents_of"], row).fetchall()
-            if any(content["sha256"] == stored.sha256 for content in contents):
+            if any(self._is_same(content["content_hash"], stored) for content in contents):
                 return Added.DUPLICATE
             self._touch(connection, row | _NO_IDENTITY if is_ours else row)
             first = not contents
             connection.execute(self._sql["add_instance"], {**row, "is_current": first, "is_ours": is_ours})
             if first:
                 return Added.NEW
-            kept = next(content["sha256"] for content in contents if content["is_current"])
-            self._add_conflict(connection, row, kind="content", kept=kept, other=stored.sha256)
+            kept = next(content["content_hash"] for content in contents if content["is_current"])
+            self._add_conflict(connection, row, kind="content", kept=kept, other=stored.content_hash)
             return Added.CONFLICT
+
+    def _is_same(self, known_hash: str, stored: StoredFile) -> bool:
+        """Compare by the algorithm that the known content was hashed with."""
+        algorithm = known_hash.partition(":")[0]
+        if stored.content_hash.startswith(f"{algorithm}:"):
+            return known_hash == stored.content_hash
+        return known_hash == hash_of(self._folder / stored.path, algorithm)
 
     def set_series_state(self, study: str, series: str, state: SeriesState, evidence: str | None = None) -> None:
         """Note how far the arrival of a series is, and on which evidence."""
@@ -312,6 +293,17 @@ class Archive:
             return connection.execute(self._sql[statement], values).fetchall()
 
 
+def stored_file(kept: KeptFile, transfer_syntax: str, header: Header | None) -> StoredFile:
+    """Say of a kept file what the index needs; ``header`` counts from the start of the data set."""
+    return StoredFile(
+        content_hash=kept.content_hash,
+        path=kept.path,
+        size_bytes=kept.size_bytes,
+        transfer_syntax=transfer_syntax,
+        header=None if header is None else pack(in_file(header, kept.dataset_at)),
+    )
+
+
 def _make_folders(archive: Path, incoming: Path) -> None:
     for folder in (archive, incoming, *(archive / f"{number:02x}" for number in range(256))):
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -357,7 +349,7 @@ def _secret(path: Path, incoming: Path) -> bytes:
 def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:
     return {
         **facts.as_json(),
-        "sha256": stored.sha256,
+        "content_hash": stored.content_hash,
         "path": stored.path,
         "size_bytes": stored.size_bytes,
         "transfer_syntax": stored.transfer_syntax,
@@ -375,7 +367,7 @@ def _study(row: Row) -> ArchivedStudy:
 def _instance(row: Row, folder: Path) -> ArchivedInstance:
     return ArchivedInstance(
         facts=facts_from_json(json.loads(row["facts"])),
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         transfer_syntax=row["transfer_syntax"],
         path=folder / row["path"],
         size_bytes=row["size_bytes"],

@@ -17,7 +17,7 @@ def write_whole(target: Path, parts: Sequence[bytes], aside: Path) -> None:
     try:
         with beside.open("xb", buffering=0) as file:
             for part in parts:
-                _write_all(file.fileno(), part)
+                write_all(file.fileno(), part)
             os.fsync(file.fileno())
         beside.rename(target)
     except BaseException:
@@ -50,7 +50,8 @@ def keep_by_content(folder: Path, content: bytes) -> tuple[str, str]:
     return relative, digest
 
 
-def _write_all(descriptor: int, part: bytes) -> None:
+def write_all(descriptor: int, part: bytes | bytearray | memoryview) -> None:
+    """Write all of it, however often the system takes only a part."""
     view = memoryview(part)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -1,5 +1,5 @@
 -- name: contents_of
-select sha256, is_current from instances where sop_instance_uid = :sop_instance_uid
+select content_hash, is_current from instances where sop_instance_uid = :sop_instance_uid
 
 -- name: study
 select * from studies where study_instance_uid = :study_instance_uid
@@ -32,10 +32,10 @@ on conflict do nothing
 
 -- name: add_instance
 insert into instances (
-  sop_instance_uid, sha256, study_instance_uid, series_instance_uid, sop_class_uid, transfer_syntax, path, size_bytes,
+  sop_instance_uid, content_hash, study_instance_uid, series_instance_uid, sop_class_uid, transfer_syntax, path, size_bytes,
   is_current, is_ours, calling_ae, received_at, facts, header
 ) values (
-  :sop_instance_uid, :sha256, :study_instance_uid, :series_instance_uid, :sop_class_uid, :transfer_syntax, :path,
+  :sop_instance_uid, :content_hash, :study_instance_uid, :series_instance_uid, :sop_class_uid, :transfer_syntax, :path,
   :size_bytes, :is_current, :is_ours, :calling_ae, :received_at, :facts, :header
 )
 

@@ -13,6 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.archive import Added, Archive
+from pacs_bridge.archive_files import hash_of
 from pacs_bridge.errors import StorageFull, UnknownConflict, UnknownStudy
 from pacs_bridge.instance import read_facts
 from pacs_bridge.settings import SettingsError
@@ -42,7 +43,9 @@ def test_a_stored_file_holds_the_bytes_and_is_named_by_them(bridge: Any, make_sl
     _put(bridge.archive, dataset)
     (instance,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
     assert instance.path.read_bytes().endswith(dataset)
-    assert instance.path == bridge.state_dir / "archive" / instance.sha256[:2] / f"{instance.sha256}.dcm"
+    digest = instance.content_hash.removeprefix("blake3:")
+    assert instance.content_hash == hash_of(instance.path, "blake3")
+    assert instance.path == bridge.state_dir / "archive" / digest[:2] / f"{digest}.dcm"
     assert (instance.path.stat().st_size, "CT01", AT) == (
         instance.size_bytes,
         instance.calling_ae,
@@ -56,6 +59,23 @@ def test_the_same_bytes_again_are_stored_once(bridge: Any, put: Put) -> None:
     assert bridge.archive.open_conflicts() == []
 
 
+def test_what_came_before_the_hash_was_changed_is_known_again(bridge: Any, put: Put) -> None:
+    put()
+    (first,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    with bridge.database.transaction() as connection:
+        connection.execute("update instances set content_hash = ?", (hash_of(first.path, "sha256"),))
+    assert (Added.DUPLICATE, Added.CONFLICT) == (put(), put(PatientName="Doe^Joan"))
+
+
+def test_a_torn_file_under_the_name_of_the_content_is_replaced(bridge: Any, put: Put) -> None:
+    put()
+    (first,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
+    whole = first.path.read_bytes()
+    first.path.write_bytes(whole[:-1] + b"?")
+    put()
+    assert whole == first.path.read_bytes()
+
+
 def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(bridge: Any, put: Put) -> None:
     put()
     (first,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
@@ -63,7 +83,7 @@ def test_other_bytes_under_a_known_uid_are_kept_beside_the_first(bridge: Any, pu
     assert [first] == bridge.archive.instances_of("1.2.3", "1.2.3.4")
     assert len(_files(bridge.state_dir)) == 2
     (conflict,) = bridge.archive.open_conflicts("1.2.3")
-    assert ("content", first.sha256) == (conflict.kind, conflict.kept)
+    assert ("content", first.content_hash) == (conflict.kind, conflict.kept)
 
 
 def test_two_patients_in_one_study_are_a_conflict_until_it_is_accepted(bridge: Any, put: Put) -> None:
