@@ -31,6 +31,9 @@ class Inbox(Protocol):
     def submit(self, request: JobRequest, *, now: datetime) -> bool:
         """Keep a job, ready, in the caller's open transaction if there is one; False when the key exists already."""
 
+    def hurry(self, key: str, *, now: datetime) -> bool:
+        """Let a ready job that waits for its time start at once; False where there is none, or it does not wait."""
+
 
 class Queue(Protocol):
     """The queue as the worker sees it. A stale attempt raises LeaseLost and changes nothing."""

@@ -94,6 +94,11 @@ class SqliteQueue:
         with self._database.transaction():
             self._move(replace(self.job(key), reason=None), Event.RELEASE)
 
+    def hurry(self, key: str, *, now: datetime) -> bool:
+        """See Inbox."""
+        with self._database.transaction() as connection:
+            return connection.execute(self._sql["hurry"], {"key": key, "now": _text(now)}).fetchone() is not None
+
     def resubmit(self, key: str, *, now: datetime, attempts: int = 3) -> None:
         """See QueueDesk."""
         with self._database.transaction():

@@ -111,6 +111,15 @@ class MemoryQueue:
         with self._lock:
             self._settle(replace(self.job(key), reason=None), Event.RELEASE)
 
+    def hurry(self, key: str, *, now: datetime) -> bool:
+        """See Inbox."""
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is None or job.status is not Status.READY or job.next_at <= now:
+                return False
+            self._jobs[key] = replace(job, next_at=now)
+            return True
+
     def resubmit(self, key: str, *, now: datetime, attempts: int = 3) -> None:
         """See QueueDesk."""
         with self._lock:
@@ -305,6 +314,13 @@ class QueueContract(ABC):
         assert queue.claim(["k"], NOON, 30).started == ()
         queue.release("a")
         assert _keys(queue.claim(["k"], NOON, 30).started) == ["a"]
+
+    def test_a_job_that_waits_for_its_time_can_be_hurried(self, queue: WholeQueue) -> None:
+        queue.submit(JobRequest(key="a", kind="k", start_at=_later(60)), now=NOON)
+        assert queue.claim(["k"], _later(1), 30).started == ()
+        assert [queue.hurry("a", now=_later(1)), queue.hurry("a", now=_later(1))] == [True, False]
+        assert _keys(queue.claim(["k"], _later(1), 30).started) == ["a"]
+        assert [queue.hurry("a", now=_later(1)), queue.hurry("nosuch", now=_later(1))] == [False, False]
 
     def test_a_resubmitted_job_goes_on_counting(self, queue: WholeQueue) -> None:
         stale = _one(queue, "a")

@@ -57,3 +57,6 @@ select * from jobs where key = :key
 -- name: move
 update jobs set status = :status, reason = :reason, next_at = :next_at, max_attempts = :max_attempts
 where key = :key and status = :before
+
+-- name: hurry
+update jobs set next_at = :now where key = :key and status = 'ready' and next_at > :now returning key
