@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast
 
-from benchmarks import geometry, reconstruct, study
+from benchmarks import geometry, receive, reconstruct, study
 from benchmarks.figures import Result, as_json, as_text
 
 Size = Literal["toy", "full"]
 BENCHMARKS: dict[str, Callable[[Size, Path | None], Result]] = {
     "geometry": lambda size, _out: geometry.run(size),
+    "receive": lambda size, _out: receive.run(size),
     "reconstruct": reconstruct.run,
     "study": lambda size, _out: study.run(size),
 }
