@@ -1,7 +1,8 @@
 """``python -m benchmarks.pictures``: make the pictures of docs/geometry.md anew, by the commands that stand there.
 
 Each command of the page's section "Pictures" is run on the real test data, and what the image below it names (its
-title is the file's place under ``--out``) is shrunk into docs/pictures.
+title is the file's place under ``--out``, with ``#3`` behind it the third frame of a moving picture) is shrunk into
+docs/pictures.
 """
 
 import argparse
@@ -21,15 +22,16 @@ DATA = "../shared/data"
 """Where the page's commands find the data, seen from the repository's root."""
 SIDE = 420
 _COMMAND = re.compile(r"^(?:python -m pacs_bridge|ctriage) (reconstruct .*)$")
-_PICTURE = re.compile(r'!\[[^\]]*\]\((?P<picture>pictures/[\w.-]+) "(?P<made>[^"]+)"\)')
+_PICTURE = re.compile(r'!\[[^\]]*\]\((?P<picture>pictures/[\w.-]+) "(?P<made>[^"#]+)(?:#(?P<frame>\d+))?"\)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One picture of the page: the command that makes it, the file it takes, and its name below docs."""
+    """One picture of the page: the command that makes it, the file and frame (from 1) it takes, its name below docs."""
 
     arguments: tuple[str, ...]
     made: str
+    frame: int
     picture: str
 
 
@@ -40,7 +42,8 @@ def shown_in(page: str) -> Iterator[Shown]:
         if command := _COMMAND.match(line.strip()):
             arguments = tuple(shlex.split(command[1]))
         for image in _PICTURE.finditer(line):
-            yield Shown(arguments=arguments, made=image["made"], picture=image["picture"])
+            frame = int(image["frame"] or 1)
+            yield Shown(arguments=arguments, made=image["made"], frame=frame, picture=image["picture"])
 
 
 def make(shown: Shown, data: Path, target: Path, *, side: int = SIDE) -> None:
@@ -49,11 +52,12 @@ def make(shown: Shown, data: Path, target: Path, *, side: int = SIDE) -> None:
         arguments = [each.replace(DATA, str(data)) for each in shown.arguments]
         command = [sys.executable, "-m", "pacs_bridge", *arguments, "--out", out]
         subprocess.run(command, check=True, capture_output=True)
-        _shrink(Path(out) / shown.made, target, side)
+        _shrink(Path(out) / shown.made, shown.frame, target, side)
 
 
-def _shrink(source: Path, target: Path, side: int) -> None:
+def _shrink(source: Path, frame: int, target: Path, side: int) -> None:
     with Image.open(source) as image:
+        image.seek(frame - 1)
         small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -197,7 +197,10 @@ class OfSurface:
 
 
 def surface(common: Common, wished: OfSurface) -> None:
-    """Make the closed surface of bone or skin as a model for 3D printing (STL). A face may be known by its skin."""
+    """Make the closed surface of bone or skin as a model for 3D printing (STL), and a picture of it from four sides.
+
+    A face may be known by its skin.
+    """
 
     def make(job: "Job") -> "Figures":
         from pacs_bridge.reconstruct_3d import make_surface

@@ -227,6 +227,10 @@ def test_the_bone_becomes_a_closed_model_of_its_size_at_its_place(run: Run, tmp_
     places = from_stl(stl).vertices_lps_mm
     assert [7.5, 4.5, 0] == pytest.approx(places.min(axis=0), abs=1.2)
     assert [17.5, 14.5, 30] == pytest.approx(places.max(axis=0), abs=1.2)
+    with Image.open(tmp_path / "out" / "surface_bone.png") as picture:
+        drawn = np.asarray(picture, np.uint8)[40:472, 40:472].max(axis=2)  # from the front, no letters
+    assert 10.0 == pytest.approx(np.count_nonzero(drawn.any(axis=0)) * told["pixel_mm"], abs=1.5)
+    assert 30.0 == pytest.approx(np.count_nonzero(drawn.any(axis=1)) * told["pixel_mm"], abs=1.5)
 
 
 def test_a_turn_is_one_moving_picture(scan: Path, run: Run, tmp_path: Path) -> None:
