@@ -27,7 +27,8 @@ class Bar:
 class Result:
     """A benchmark's figures (ratios to a peer are named ``ratio_to_<peer>``, larger is better) and its rows.
 
-    ``bars`` are what some figures are held against, ``notes`` what could not be measured, and why.
+    ``bars`` are what some figures are held against, ``notes`` what could not be measured, and why, ``violations`` what
+    was proven wrong, each with its story.
     """
 
     name: str
@@ -35,17 +36,19 @@ class Result:
     rows: Sequence[Mapping[str, Any]]
     bars: Mapping[str, Bar] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    violations: Sequence[str] = ()
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """Return the object that ``--json`` prints; bars and notes only where there are some."""
+    """Return the object that ``--json`` prints; bars, notes and violations only where there are some."""
     bars = {
         name: {"bar": str(bar), "met": bar.met_by(result.figures[name])}
         for name, bar in result.bars.items()
         if name in result.figures
     }
     printed = {"name": result.name, "machine": machine(), "figures": dict(result.figures), "rows": list(result.rows)}
-    return {**printed, **({"bars": bars} if bars else {}), **({"notes": list(result.notes)} if result.notes else {})}
+    more = {"bars": bars, "notes": list(result.notes), "violations": list(result.violations)}
+    return {**printed, **{name: each for name, each in more.items() if each}}
 
 
 def as_text(result: Result) -> str:
@@ -54,6 +57,7 @@ def as_text(result: Result) -> str:
     lines = [f"{result.name}, on {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB"]
     lines += [f"  {name:40s} {value:10.3f}{_beside(result, name)}" for name, value in result.figures.items()]
     lines += [f"  not measured: {note}" for note in result.notes]
+    lines += [f"  VIOLATION: {each}" for each in result.violations]
     for row in result.rows:
         lines.append("")
         lines += [f"  {name:40s} {_shown(value)}" for name, value in row.items()]
