@@ -1,0 +1,120 @@
+-- name: note
+insert into forwards (destination, instance_id, study_instance_uid, state, changed_at)
+select :destination, id, study_instance_uid, 'pending', :at from instances
+where sop_instance_uid = :sop_instance_uid and is_current = 1
+on conflict do nothing
+
+-- name: verdicts_of
+select findings, priority from forward_verdicts where study_instance_uid = :study_instance_uid
+
+-- name: add_verdict
+insert into forward_verdicts (study_instance_uid, findings, priority)
+values (:study_instance_uid, :findings, :priority)
+on conflict do nothing
+
+-- name: kinds_of_instances
+-- What rules ask about the instances of a study, each combination once.
+select distinct calling_ae, facts ->> '$.modality' as modality,
+  facts ->> '$.study_description' as study_description, facts ->> '$.series_description' as series_description
+from instances where study_instance_uid = :study_instance_uid and is_current = 1 and is_ours = 0
+
+-- name: note_all
+insert into forwards (destination, instance_id, study_instance_uid, state, changed_at)
+select :destination, id, study_instance_uid, 'pending', :at from instances
+where study_instance_uid = :study_instance_uid and is_current = 1 and is_ours = 0
+  and calling_ae = :calling_ae and facts ->> '$.modality' = :modality
+  and facts ->> '$.study_description' = :study_description
+  and facts ->> '$.series_description' = :series_description
+order by id
+on conflict do nothing
+
+-- name: unbatched
+select destination, study_instance_uid, count(*) as instances, min(changed_at) as first_at, max(changed_at) as last_at
+from forwards where state = 'pending' and batch is null
+group by destination, study_instance_uid
+order by first_at
+
+-- name: unbatched_of
+select instance_id, size_bytes from forwards join instances on instances.id = forwards.instance_id
+where destination = :destination and forwards.study_instance_uid = :study_instance_uid
+  and forwards.state = 'pending' and batch is null
+order by instance_id
+
+-- name: add_batch
+insert into forward_batches (destination, study_instance_uid) values (:destination, :study_instance_uid)
+returning number
+
+-- name: assign
+update forwards set batch = :batch where destination = :destination and instance_id = :instance_id
+
+-- name: batch
+select instance_id, path, size_bytes, sop_class_uid, transfer_syntax, is_current
+from forwards join instances on instances.id = forwards.instance_id
+where batch = :batch and forwards.state = 'pending'
+order by instance_id
+
+-- name: settle
+update forwards set state = :state, reason = :reason, changed_at = :at
+where destination = :destination and instance_id = :instance_id and batch = :batch and state = 'pending'
+
+-- name: refuse_batch
+update forwards set state = 'refused', reason = :reason, changed_at = :at where batch = :batch and state = 'pending'
+
+-- name: bring_back
+-- What was refused, of one study or of all; and what waits for a job that somebody has ended.
+update forwards set state = 'pending', batch = null, reason = null, changed_at = :at
+where destination = :destination
+  and (:study_instance_uid is null or study_instance_uid = :study_instance_uid)
+  and (state = 'refused' or (state = 'pending' and batch is not null and not exists (
+    select 1 from jobs
+    where key = 'forward:' || destination || ':' || batch and status in ('ready', 'running', 'held')
+  )))
+returning study_instance_uid
+
+-- name: sent_to
+-- What a destination has said it took, of one study or of all.
+select i.sop_instance_uid, f.study_instance_uid, i.series_instance_uid, f.instance_id
+from forwards as f join instances as i on i.id = f.instance_id
+where f.destination = :destination and f.state = 'sent'
+  and (:study_instance_uid is null or f.study_instance_uid = :study_instance_uid)
+order by f.study_instance_uid, i.series_instance_uid, f.instance_id
+
+-- name: send_again
+update forwards set state = 'pending', batch = null, reason = null, changed_at = :at
+where destination = :destination and instance_id = :instance_id and state = 'sent'
+
+-- name: standing
+-- How far each study is with each destination; the newest reason of a refusal stands for all.
+select destination, study_instance_uid,
+  sum(state = 'pending') as pending, sum(state = 'sent') as sent, sum(state = 'refused') as refused,
+  min(iif(state = 'pending', changed_at, null)) as pending_since, max(changed_at) as changed_at,
+  max(iif(state = 'refused', reason, null)) as reason
+from forwards
+where :study_instance_uid is null or study_instance_uid = :study_instance_uid
+group by study_instance_uid, destination
+order by changed_at desc, destination
+
+-- name: waiting_jobs
+-- The next try of each study and destination, and how the last one ended.
+select f.destination, f.study_instance_uid, j.status, j.attempt, j.next_at, j.reason
+from (
+  select distinct destination, study_instance_uid, batch from forwards where state = 'pending' and batch is not null
+) as f
+join jobs as j on j.key = 'forward:' || f.destination || ':' || f.batch
+where :study_instance_uid is null or f.study_instance_uid = :study_instance_uid
+order by j.next_at
+
+-- name: contacts_lost
+select * from contact_lost order by destination
+
+-- name: lose_contact
+insert into contact_lost (destination, since, failures, next_at, reason)
+values (:destination, :at, :failures, :next_at, :reason)
+on conflict (destination) do update set
+  failures = excluded.failures, next_at = excluded.next_at, reason = excluded.reason
+
+-- name: regain_contact
+delete from contact_lost where destination = :destination
+
+-- name: forget_contacts
+delete from contact_lost
