@@ -6,19 +6,13 @@ caller keeps the latest. A quiet study is forgotten, and restored from the index
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from functools import singledispatch
-from itertools import pairwise
 from typing import Final
 
-EVEN_WITHIN: Final = 0.02
-"""Steps along the normal may differ by this part of the commonest one and still be even."""
-EVEN_WITHIN_MM: Final = 0.02
-ABUT_WITHIN: Final = 1.1
-"""Neighbours abut when they are no farther apart than this many times the thicker one's slice thickness."""
-FEWEST_SLICES: Final = 3
+from pacs_bridge.contiguity import contiguous
 
 
 class Evidence(IntEnum):
@@ -40,7 +34,8 @@ class Limits:
     """How long to wait, in seconds.
 
     ``settle_s``: for a series that came over several associations, how long after the last release its geometry is
-    believed, since some senders open an association per image. ``declared_s``: how long a declared list is waited for.
+    believed, since some senders open an association per image; and how long after its last image a list is believed
+    that may be one of several. ``declared_s``: how long a declared list is waited for.
     """
 
     quiet_s: float = 60.0
@@ -86,11 +81,28 @@ class AssociationAborted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedInstances:
-    """Somebody (MPPS, storage commitment) declared which instances a series has."""
+    """Somebody declared which instances a series has; several lists of one series add up.
+
+    ``whole``: the list claims to be all of the series (MPPS at its end), and is believed as soon as it is there; else
+    there may be more such lists (some scanners ask for storage commitment image by image). ``awaited``: what it names
+    and is not there yet is waited for; not where the scanner broke off.
+    """
 
     study: str
     series: str
     sop_instance_uids: frozenset[str]
+    at: datetime
+    whole: bool = False
+    awaited: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """An instance was kept that nobody analyses (no CT, or a result of ours come back): no list waits for it."""
+
+    study: str
+    series: str
+    sop_instance_uid: str
     at: datetime
 
 
@@ -101,7 +113,7 @@ class Tick:
     now: datetime
 
 
-Event = InstanceStored | AssociationReleased | AssociationAborted | ExpectedInstances | Tick
+Event = InstanceStored | SetAside | AssociationReleased | AssociationAborted | ExpectedInstances | Tick
 
 
 # ---- instructions ---------------------------------------------------------------------------------------------------
@@ -116,6 +128,15 @@ class SeriesComplete:
     evidence: Evidence
     instances: int
     digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesConfirmed:
+    """A list names exactly what a series was held to be complete with: nothing to read anew, but a better grade."""
+
+    study: str
+    series: str
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +155,7 @@ class StudyQuiet:
     evidence: Evidence
 
 
-Instruction = SeriesComplete | SeriesReopened | StudyQuiet
+Instruction = SeriesComplete | SeriesConfirmed | SeriesReopened | StudyQuiet
 
 
 # ---- state ----------------------------------------------------------------------------------------------------------
@@ -148,6 +169,8 @@ class SeriesState:
 
     ``levels``: its instances by UID, in maps of doubling size, so that adding one to 4,000 copies about a dozen.
     ``associations`` brought instances, ``unreleased`` of them are still open; ``settles_at``: when geometry is asked.
+    ``declared``: what lists name, ``whole`` when one claims to be all; ``awaited`` of it is waited for until
+    ``awaited_until``. A declared series of which nothing came is kept until ``awaited_until`` as well.
     """
 
     levels: tuple[_Level, ...] = ()
@@ -158,7 +181,9 @@ class SeriesState:
     interrupted: bool = False
     settles_at: datetime | None = None
     declared: frozenset[str] = frozenset()
-    declared_until: datetime | None = None
+    whole: bool = False
+    awaited: frozenset[str] = frozenset()
+    awaited_until: datetime | None = None
 
     def __len__(self) -> int:
         """Count the instances."""
@@ -193,20 +218,31 @@ NOTHING: Final = State(studies={})
 Step = tuple[State, tuple[Instruction, ...]]
 
 
-def restore(state: State, stored: Sequence[InstanceStored], complete: Mapping[str, Evidence], *, at: datetime) -> State:
-    """Return ``state`` with one study rebuilt from the index: its instances, and the series known to be complete.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What is known of one study that is in no state: its instances, its complete series, and the lists of it."""
+
+    stored: Sequence[InstanceStored] = ()
+    complete: Mapping[str, Evidence] = field(default_factory=dict)
+    lists: Sequence[ExpectedInstances] = ()
+
+
+def restore(state: State, remembered: Remembered, limits: Limits, *, at: datetime) -> State:
+    """Return ``state`` with one study rebuilt, where anything is known of it.
 
     A series that is still open counts as interrupted: that its slices so far happen to be contiguous says nothing, for
     nobody said that they were all. Its sender sends the rest again, or the quiet period, anew from ``at``, decides.
     """
-    if not stored:
-        return state
     by_series: dict[str, dict[str, InstanceStored]] = {}
-    for each in stored:
+    for each in remembered.stored:
         by_series.setdefault(each.series, {})[each.sop_instance_uid] = each
-    series = {uid: _restored(found, complete.get(uid), at) for uid, found in by_series.items()}
-    study = StudyState(series=series, last_at=max(each.last_at or at for each in series.values()))
-    return State(studies={**state.studies, stored[0].study: study})
+    series = {uid: _restored(found, remembered.complete.get(uid), at) for uid, found in by_series.items()}
+    for told in sorted(remembered.lists, key=lambda each: each.at):
+        series[told.series] = _told(series.get(told.series, SeriesState()), told, limits)
+    study = (remembered.stored or remembered.lists)[0].study if series else ""
+    for uid, known in series.items():
+        state = _with_series(state, study, uid, known)
+    return state
 
 
 def handle(state: State, event: Event, limits: Limits) -> Step:
@@ -237,18 +273,24 @@ def _(event: InstanceStored, state: State, limits: Limits) -> Step:
         settles_at=None,
     )
     reopened = [SeriesReopened(study=event.study, series=event.series)] if before.evidence else []
-    done = Evidence.DECLARED_LIST if _all_declared_are_there(grown) else None
+    done = Evidence.DECLARED_LIST if grown.whole and _is_as_declared(grown) else None
     return _concluded(state, event.study, event.series, grown, done, reopened)
 
 
 @_handle.register
 def _(event: ExpectedInstances, state: State, limits: Limits) -> Step:
-    study = state.studies.get(event.study) or StudyState(series={}, last_at=event.at)
-    before = study.series.get(event.series, SeriesState())
-    until = event.at + timedelta(seconds=limits.declared_s)
-    told = replace(before, declared=event.sop_instance_uids, declared_until=until, last_at=before.last_at or event.at)
-    done = Evidence.DECLARED_LIST if not before.evidence and _all_declared_are_there(told) else None
-    return _concluded(state, event.study, event.series, told, done)
+    told = _told(_series_of(state, event) or SeriesState(), event, limits)
+    return _listed(state, event.study, event.series, told)
+
+
+@_handle.register
+def _(event: SetAside, state: State, limits: Limits) -> Step:
+    before = _series_of(state, event)
+    if before is None or event.sop_instance_uid not in before.declared:
+        return state, ()
+    other = frozenset({event.sop_instance_uid})
+    rest = replace(before, declared=before.declared - other, awaited=before.awaited - other)
+    return _listed(state, event.study, event.series, rest)
 
 
 @_handle.register
@@ -259,7 +301,7 @@ def _(event: AssociationReleased, state: State, limits: Limits) -> Step:
         alone = len(series.associations) == 1
         settles_at = None if rest else event.at + timedelta(seconds=0 if alone else limits.settle_s)
         freed = replace(series, unreleased=rest, settles_at=None if alone else settles_at)
-        done = _believed(freed) if alone and not rest else None
+        done = _believed(freed, event.at) if alone and not rest else None
         state, more = _concluded(state, study, uid, freed, done)
         said.extend(more)
     return state, tuple(said)
@@ -281,12 +323,9 @@ def _(event: Tick, state: State, limits: Limits) -> Step:
             state = _without_empty(state, study, uid, event.now)
             continue
         settled = series.settles_at is not None and event.now >= series.settles_at
-        done = Evidence.QUIET_PERIOD if _is_quiet(series, event.now, limits) else None
-        if settled:
-            done = _believed(series) or done
-            series = replace(series, settles_at=None)
+        done = (_believed(series, event.now) if settled else None) or _waited_for(series, event.now, limits)
         if settled or done:
-            state, more = _concluded(state, study, uid, series, done)
+            state, more = _concluded(state, study, uid, replace(series, settles_at=None), done)
             said.extend(more)
     state, quiet = _quiet_studies(state, event.now, limits)
     return state, (*said, *quiet)
@@ -295,11 +334,21 @@ def _(event: Tick, state: State, limits: Limits) -> Step:
 # ---- evidence -------------------------------------------------------------------------------------------------------
 
 
-def _believed(series: SeriesState) -> Evidence | None:
+def _waited_for(series: SeriesState, now: datetime, limits: Limits) -> Evidence | None:
+    """Return what the lapse of time speaks for: the list that nothing was added to, or the quiet period."""
+    if _is_as_declared(series) and _silent(series.last_at, now, limits.settle_s):
+        return Evidence.DECLARED_LIST
+    quiet = not _awaits(series, now) and _silent(series.last_at, now, limits.quiet_s)
+    return Evidence.QUIET_PERIOD if quiet else None
+
+
+def _believed(series: SeriesState, now: datetime) -> Evidence | None:
     """Return what speaks for completeness once the senders have said that they are done; None: wait."""
-    if series.evidence or series.interrupted or series.unreleased:
+    if series.evidence or series.unreleased:
         return None
-    if series.declared and not _all_declared_are_there(series):
+    if _is_as_declared(series):
+        return Evidence.DECLARED_LIST
+    if series.interrupted or _awaits(series, now):
         return None
     instances = list(series.instances())
     counts = {each.declared_count for each in instances if each.declared_count}
@@ -309,50 +358,20 @@ def _believed(series: SeriesState) -> Evidence | None:
     return Evidence.CONTIGUOUS if contiguous(instances) else None
 
 
-def contiguous(instances: Sequence[InstanceStored]) -> bool:
-    """Say whether these are slices along one normal without a gap, and numbered from 0 or 1 without holes.
-
-    Without a gap: evenly spaced, or each abutting on or overlapping the next, as in a head scanned in steps of two
-    thicknesses.
-    """
-    numbers = sorted(each.instance_number for each in instances if each.instance_number is not None)
-    places = sorted((e.position_mm, e.slice_thickness_mm or 0.0) for e in instances if e.position_mm is not None)
-    if len(instances) < FEWEST_SLICES or len(numbers) != len(instances) or len(places) != len(instances):
-        return False
-    numbered = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    orientations = {tuple(round(cosine, 3) for cosine in each.orientation or ()) for each in instances}
-    return numbered and len(orientations) == 1 and (_even([position for position, _ in places]) or _abut(places))
+def _is_as_declared(series: SeriesState) -> bool:
+    """Say whether the lists name exactly what is there: where there is more, they were not all, and prove nothing."""
+    named = series.declared
+    return bool(named) and len(series) == len(named) and all(uid in series for uid in named)
 
 
-def _even(positions: Sequence[float]) -> bool:
-    steps = sorted(after - before for before, after in pairwise(positions))
-    middle = steps[len(steps) // 2]
-    allowed = max(EVEN_WITHIN * middle, EVEN_WITHIN_MM)
-    return middle > EVEN_WITHIN_MM and steps[-1] - middle <= allowed and middle - steps[0] <= allowed
+def _awaits(series: SeriesState, now: datetime) -> bool:
+    """Say whether a list is still waited for: beyond the quiet period, up to its own limit. It is no proof."""
+    waits = series.awaited_until is not None and now < series.awaited_until
+    return waits and not all(uid in series for uid in series.awaited)
 
 
-def _abut(places: Sequence[tuple[float, float]]) -> bool:
-    """Say whether each of these (position, thickness) in order reaches the next; the same place twice does not."""
-    return all(
-        EVEN_WITHIN_MM < after - before <= ABUT_WITHIN * max(thickness, next_thickness)
-        for (before, thickness), (after, next_thickness) in pairwise(places)
-    )
-
-
-def _all_declared_are_there(series: SeriesState) -> bool:
-    return (
-        bool(series.declared) and len(series) >= len(series.declared) and all(uid in series for uid in series.declared)
-    )
-
-
-def _is_quiet(series: SeriesState, now: datetime, limits: Limits) -> bool:
-    """A list is waited for beyond the quiet period, up to its own limit: it is evidence, not proof."""
-    waits = series.declared_until is not None and now < series.declared_until and not _all_declared_are_there(series)
-    return not waits and _silent(series.last_at, now, limits)
-
-
-def _silent(last_at: datetime | None, now: datetime, limits: Limits) -> bool:
-    return last_at is None or now - last_at >= timedelta(seconds=limits.quiet_s)
+def _silent(last_at: datetime | None, now: datetime, seconds: float) -> bool:
+    return last_at is None or now - last_at >= timedelta(seconds=seconds)
 
 
 # ---- state, changed -------------------------------------------------------------------------------------------------
@@ -376,14 +395,41 @@ def _concluded(
     return _with_series(state, study, uid, closed), (*first, complete)
 
 
+def _listed(state: State, study: str, uid: str, series: SeriesState) -> Step:
+    """Put a series into the state of which lists have changed: complete by them, or known better than before."""
+    named = _is_as_declared(series)
+    if series.evidence is None:
+        return _concluded(state, study, uid, series, Evidence.DECLARED_LIST if named and series.whole else None)
+    if not named or series.evidence is Evidence.DECLARED_LIST:
+        return _with_series(state, study, uid, series), ()
+    better = replace(series, evidence=Evidence.DECLARED_LIST)
+    confirmed = SeriesConfirmed(study=study, series=uid, evidence=Evidence.DECLARED_LIST)
+    return _with_series(state, study, uid, better), (confirmed,)
+
+
+def _told(series: SeriesState, event: ExpectedInstances, limits: Limits) -> SeriesState:
+    """Add a list to a series. One that names nothing new is no reason to wait longer: else there might be no end."""
+    awaited = series.awaited | event.sop_instance_uids if event.awaited else series.awaited
+    until = event.at + timedelta(seconds=limits.declared_s)
+    is_news = awaited != series.awaited or series.awaited_until is None
+    return replace(
+        series,
+        declared=series.declared | event.sop_instance_uids,
+        whole=series.whole or event.whole,
+        awaited=awaited,
+        awaited_until=until if is_news else series.awaited_until,
+        last_at=series.last_at or event.at,
+    )
+
+
 def _quiet_studies(state: State, now: datetime, limits: Limits) -> Step:
     """Say which studies are quiet, and forget them."""
     quiet = []
     for uid, study in state.studies.items():
-        grades = [series.evidence for series in study.series.values()]
-        known = [grade for grade in grades if grade]
-        if len(known) == len(grades) and _silent(study.last_at, now, limits):
-            quiet.append((uid, known))
+        # A series that is announced and waited for holds its study as one that is arriving does.
+        waits = any(each.evidence is None and (len(each) or _awaits(each, now)) for each in study.series.values())
+        if not waits and _silent(study.last_at, now, limits.quiet_s):
+            quiet.append((uid, [series.evidence for series in study.series.values() if series.evidence]))
     said = tuple(StudyQuiet(study=uid, evidence=min(grades)) for uid, grades in quiet if grades)
     gone = {uid for uid, _ in quiet}
     left = {uid: study for uid, study in state.studies.items() if uid not in gone} if gone else state.studies
@@ -401,12 +447,17 @@ def _with_series(state: State, study: str, uid: str, series: SeriesState) -> Sta
 
 
 def _without_empty(state: State, study: str, uid: str, now: datetime) -> State:
-    """Drop a series that was declared and never came, when its list's time is over."""
-    until = state.studies[study].series[uid].declared_until
-    if until is not None and now < until:
+    """Drop a series that was declared and never came, when its list's time is over, or nothing of it will come."""
+    series = state.studies[study].series[uid]
+    if series.declared and series.awaited_until is not None and now < series.awaited_until:
         return state
     rest = {other: series for other, series in state.studies[study].series.items() if other != uid}
     return State(studies={**state.studies, study: replace(state.studies[study], series=rest)})
+
+
+def _series_of(state: State, event: ExpectedInstances | SetAside) -> SeriesState | None:
+    study = state.studies.get(event.study)
+    return study.series.get(event.series) if study else None
 
 
 def _open_series(state: State) -> list[tuple[str, str, SeriesState]]:

@@ -6,7 +6,7 @@ The file is on the disk first; the index row and whatever its arrival sets off c
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 
@@ -20,11 +20,15 @@ from pacs_bridge.arrival import (
     AssociationReleased,
     Event,
     Evidence,
+    ExpectedInstances,
     InstanceStored,
     Instruction,
     Limits,
+    Remembered,
     SeriesComplete,
+    SeriesConfirmed,
     SeriesReopened,
+    SetAside,
     State,
     StudyQuiet,
     Tick,
@@ -32,6 +36,7 @@ from pacs_bridge.arrival import (
     restore,
 )
 from pacs_bridge.arrived_header import header_of
+from pacs_bridge.declarations import Declarations
 from pacs_bridge.elements import elements_of
 from pacs_bridge.errors import CannotUnderstand, StorageFull
 from pacs_bridge.instance import InstanceFacts, facts_of
@@ -92,6 +97,7 @@ class Intake:
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
+        self._lists = Declarations(database)
         self._state = NOTHING
         for study in archive.unfinished_studies():
             self._state = self._with_study(self._state, study)
@@ -120,6 +126,17 @@ class Intake:
         """Take note that an association broke off."""
         self._advance(AssociationAborted(association=association, at=self._clock()))
 
+    def declared(self, told: ExpectedInstances) -> None:
+        """Take note of a list of a series' instances, for good; not to be called inside a transaction."""
+        with self._lock:
+            with self._database.transaction():
+                state = self._state
+                if told.study not in state.studies:
+                    state = self._with_study(state, told.study)
+                self._lists.keep(told)
+                after = self._followed(state, self._without_aside(told, state))
+            self._state = after
+
     def tick(self) -> None:
         """Let time pass; to be called about once a second."""
         self._advance(Tick(now=self._clock()))
@@ -131,20 +148,26 @@ class Intake:
             after = self._state
             with self._database.transaction():
                 added = self._archive.add(facts, stored, received.calling_ae, at, is_ours=ours)
-                if added is Added.NEW and facts.is_ct and not ours:
-                    after = self._arrived(_event(facts, received.association, at))
+                if added is Added.NEW:
+                    arrives = facts.is_ct and not ours
+                    event = _event(facts, received.association, at)
+                    after = self._arrived(event) if arrives else self._followed(after, _aside(event))
             self._state = after
 
     def _arrived(self, event: InstanceStored) -> State:
         """Return the arrival's state after an instance new to the index, its consequences carried out."""
         state = self._state
         if event.study not in state.studies:
-            self._archive.set_study_state(event.study, "open")
             state = self._with_study(state, event.study, but=event.sop_instance_uid)
         study = state.studies.get(event.study)
         series = study.series.get(event.series) if study else None
-        if series is None or series.evidence:
+        if series is None or series.evidence or not len(series):
+            self._archive.set_study_state(event.study, "open")
             self._archive.set_series_state(event.study, event.series, "open")
+        return self._followed(state, event)
+
+    def _followed(self, state: State, event: Event) -> State:
+        """Return the arrival's state after an event, its consequences carried out; inside the caller's transaction."""
         after, instructions = handle(state, event, self._limits)
         self._carry_out(instructions)
         return after
@@ -168,6 +191,9 @@ class Intake:
             case SeriesComplete(study=study, series=series, evidence=evidence, instances=count):
                 self._archive.set_series_state(study, series, "complete", evidence.label)
                 _log.info("series_complete", study_key=study_key, evidence=evidence.label, instances=count)
+            case SeriesConfirmed(study=study, series=series, evidence=evidence):
+                self._archive.set_series_state(study, series, "complete", evidence.label)
+                _log.info("series_confirmed", study_key=study_key, evidence=evidence.label)
             case SeriesReopened():
                 _log.info("series_reopened", study_key=study_key)
             case StudyQuiet(study=study, evidence=evidence):
@@ -185,7 +211,18 @@ class Intake:
             for each in found:
                 if each.facts.is_ct and not each.is_ours and each.facts.sop_instance_uid != but:
                     stored.append(_event(each.facts, _BEFORE_THIS_START, each.received_at))
-        return restore(state, stored, complete, at=self._clock())
+        known = restore(NOTHING, Remembered(stored=stored, complete=complete), self._limits, at=self._clock())
+        lists = [self._without_aside(told, known, but=but) for told in self._lists.of(study)]
+        remembered = Remembered(stored=stored, complete=complete, lists=lists)
+        return restore(state, remembered, self._limits, at=self._clock())
+
+    def _without_aside(self, told: ExpectedInstances, state: State, but: str = "") -> ExpectedInstances:
+        """Leave out of a list what the archive holds and the arrival, given the study, knows nothing of."""
+        study = state.studies.get(told.study)
+        series = study.series.get(told.series) if study else None
+        unknown = {uid for uid in told.sop_instance_uids if uid != but and (series is None or uid not in series)}
+        aside = self._lists.in_archive(told.study, unknown) if unknown else ()
+        return replace(told, sop_instance_uids=told.sop_instance_uids.difference(aside))
 
 
 def _header(facts: InstanceFacts) -> Dataset:
@@ -195,6 +232,10 @@ def _header(facts: InstanceFacts) -> Dataset:
     header.SOPInstanceUID = facts.sop_instance_uid
     header.Manufacturer = facts.manufacturer
     return header
+
+
+def _aside(event: InstanceStored) -> SetAside:
+    return SetAside(study=event.study, series=event.series, sop_instance_uid=event.sop_instance_uid, at=event.at)
 
 
 def _event(facts: InstanceFacts, association: str, at: datetime) -> InstanceStored:

@@ -1,6 +1,6 @@
 """When is a series held to be complete, and on which evidence?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from pacs_bridge.arrival import (
     InstanceStored,
     Instruction,
     Limits,
+    Remembered,
     SeriesComplete,
     SeriesReopened,
     State,
@@ -73,6 +74,16 @@ def run(*events: Event, state: State = NOTHING) -> tuple[State, list[Instruction
         state, instructions = handle(state, event, LIMITS)
         told.extend(instructions)
     return state, told
+
+
+def restored(
+    stored: Sequence[InstanceStored],
+    *,
+    at: datetime,
+    complete: Mapping[str, Evidence] | None = None,
+    lists: Sequence[ExpectedInstances] = (),
+) -> State:
+    return restore(NOTHING, Remembered(stored=stored, complete=complete or {}, lists=lists), LIMITS, at=at)
 
 
 def evidence_of(instructions: Sequence[Instruction]) -> list[Evidence]:
@@ -184,7 +195,9 @@ def test_fewer_images_than_promised_wait_although_they_are_contiguous() -> None:
 
 
 def test_a_declared_list_is_believed_at_once_and_before_any_release() -> None:
-    declared = ExpectedInstances(study="1", series="1.1", sop_instance_uids=frozenset({"1.1.1", "1.1.2"}), at=after(0))
+    declared = ExpectedInstances(
+        study="1", series="1.1", sop_instance_uids=frozenset({"1.1.1", "1.1.2"}), at=after(0), whole=True
+    )
     _, told = run(declared, *slices(1, 2))
     assert [Evidence.DECLARED_LIST] == evidence_of(told)
     _, told = run(*slices(1, 2), declared)
@@ -251,20 +264,20 @@ def test_two_studies_in_one_association_are_told_apart() -> None:
 
 def test_a_restored_open_series_is_not_believed_for_being_contiguous_so_far() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    _, told = run(tick(5), tick(59), state=restore(NOTHING, stored, {}, at=START))
+    _, told = run(tick(5), tick(59), state=restored(stored, at=START))
     assert told == []
 
 
 def test_a_sender_that_comes_back_after_a_break_is_believed_again() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
     rest = [instance(n, association="B", at=2) for n in (4, 5)]
-    _, told = run(*rest, released("B", at=3), tick(9), state=restore(NOTHING, stored, {}, at=START))
+    _, told = run(*rest, released("B", at=3), tick(9), state=restored(stored, at=START))
     assert [Evidence.CONTIGUOUS] == evidence_of(told)
 
 
 def test_a_restored_open_series_is_given_the_quiet_period_anew() -> None:
     stored = [instance(n) for n in (1, 2, 4)]
-    state, told = run(tick(659), state=restore(NOTHING, stored, {}, at=after(600)))
+    state, told = run(tick(659), state=restored(stored, at=after(600)))
     assert told == []
     _, told = run(tick(660), state=state)
     assert [Evidence.QUIET_PERIOD] == evidence_of(told)
@@ -272,7 +285,7 @@ def test_a_restored_open_series_is_given_the_quiet_period_anew() -> None:
 
 def test_a_restored_complete_series_is_reopened_by_a_late_slice_only() -> None:
     stored = [instance(n) for n in (1, 2, 3)]
-    state = restore(NOTHING, stored, {"1.1": Evidence.CONTIGUOUS}, at=START)
+    state = restored(stored, complete={"1.1": Evidence.CONTIGUOUS}, at=START)
     _, told = run(tick(5), instance(2, at=6), state=state)
     assert told == []
     _, told = run(instance(4, association="B", at=6), state=state)
