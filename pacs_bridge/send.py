@@ -1,43 +1,47 @@
 """How do DICOM files reach a peer, as the bytes they are: C-STORE as SCU.
 
-Every pair of SOP class and transfer syntax is proposed by itself, so that nothing has to be decoded or converted.
+Every pair of SOP class and transfer syntax is proposed by itself, so that nothing has to be decoded or converted; what
+a peer does not take as it is may be transcoded where the sender offers that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context
+from typing import Final
 
 from pacs_bridge.errors import CannotUnderstand
 from pacs_bridge.part10 import DicomFile, read_file
-from pacs_bridge.transport import SOCKET_HANDLERS
+from pacs_bridge.sending.association import MOST_CONTEXTS, Context, accepted, associated, borrowed, refused
+from pacs_bridge.sending.errors import BrokenOff, TooSlow, Unreadable
+from pacs_bridge.sending.pdu import Malformed
+from pacs_bridge.sending.peer import Peer as Peer
+from pacs_bridge.sending.peer import TimeLimits as TimeLimits
+from pacs_bridge.sending.source import FileSource, MemorySource, Source
+from pacs_bridge.sending.store import Carrier, Loaded
 from scheduler.errors import Permanent, Transient
 
-MOST_CONTEXTS: Final = 128
-"""PS3.8, 9.3.2.2: presentation context IDs are the odd numbers of one byte."""
-CONNECTION_TIMEOUT_S: Final = 10.0
-ACSE_TIMEOUT_S: Final = 30.0
-RESPONSE_TIMEOUT_S: Final = 120.0
+EXPLICIT_LE: Final = "1.2.840.10008.1.2.1"
+IMPLICIT_LE: Final = "1.2.840.10008.1.2"
 
+_VERIFICATION: Final = ("1.2.840.10008.1.1", IMPLICIT_LE)
 _HELD_ALREADY: Final = 0x0111
 _MAY_PASS: Final = (0x0110, 0x0213)  # processing failure, resource limitation (PS3.7, C.5)
+_LONGEST_UID: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Whom to send to."""
+class SendOptions:
+    """How to send, where it is not simply the bytes as they are and as fast as they go.
 
-    ae_title: str
-    host: str
-    port: int
+    ``transcode(path, transfer_syntax)`` returns the data set of a file (without file meta information) in Explicit or
+    Implicit VR Little Endian, or None where it cannot; both syntaxes are then proposed besides the file's own, and it
+    is asked only where the peer does not take that. It may raise Transient or Permanent. ``throttle`` is called before
+    each object with the number of bytes of its data set, and returns when they may go.
+    """
 
-    def __str__(self) -> str:
-        """Write it as people do."""
-        return f"{self.ae_title}@{self.host}:{self.port}"
+    transcode: Callable[[Path, str], bytes | None] | None = None
+    throttle: Callable[[int], None] = lambda _: None
+    limits: TimeLimits = field(default_factory=TimeLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,27 +67,31 @@ class SendResult:
             raise type(problem)(problem.reason + others)
 
 
+_Ready = Loaded | Transient | Permanent
+
+
 def send_files(
     paths: Sequence[Path],
     peer: Peer,
     *,
     calling_ae: str,
     progress: Callable[[Path], None] = lambda _: None,
+    options: SendOptions = SendOptions(),
 ) -> SendResult:
     """Send Part-10 files as they are; whatever goes wrong with the peer or a file is in the result.
 
     ``progress`` is called after each file, arrived or not.
     """
-    sending = _Sending(peer=peer, calling_ae=calling_ae, progress=progress)
+    sending = _Sending(peer=peer, calling_ae=calling_ae, progress=progress, options=options)
     files = [file for path in paths if (file := sending.read(path))]
-    for batch in _batches(files):
+    for batch in _batches(files, sending.offered):
         sending.send(batch)
     return SendResult(sent=tuple(sending.sent), failures=tuple(sending.failures))
 
 
 def echo(peer: Peer, *, calling_ae: str) -> None:
     """Ask a peer whether it hears us (C-ECHO). Raises Transient or Permanent when it does not."""
-    with _associated(peer, calling_ae, [("1.2.840.10008.1.1", "1.2.840.10008.1.2")]) as association:
+    with associated(peer, calling_ae, [_VERIFICATION], TimeLimits()) as association:
         status = association.send_c_echo().get("Status")
     if status != 0:
         raise Transient(f"{peer} did not answer C-ECHO")
@@ -96,110 +104,136 @@ class _Sending:
     peer: Peer
     calling_ae: str
     progress: Callable[[Path], None]
+    options: SendOptions
     sent: list[Path] = field(default_factory=list)
     failures: list[SendFailure] = field(default_factory=list)
 
     def read(self, path: Path) -> DicomFile | None:
         try:
-            return read_file(path)
+            file = read_file(path)
+            _check_uids(file)
         except CannotUnderstand as unreadable:
             self._fail(path, Permanent(str(unreadable)))
         except OSError as unreadable:
             self._fail(path, Permanent(f"a file cannot be read: {unreadable.strerror}"))
+        else:
+            return file
         return None
 
-    def send(self, files: Sequence[DicomFile]) -> None:
-        waiting = iter(files)
-        try:
-            with _associated(self.peer, self.calling_ae, list(dict.fromkeys(map(_context, files)))) as association:
-                for file in waiting:
-                    self._send_one(association, file)
-        except (Transient, Permanent) as problem:
-            done = {*self.sent, *(failure.path for failure in self.failures)}
-            for file in files:
-                if file.path not in done:
-                    self._fail(file.path, problem)
+    def offered(self, file: DicomFile) -> list[Context]:
+        """Return what is proposed for a file, its own transfer syntax first."""
+        others = (EXPLICIT_LE, IMPLICIT_LE) if self.options.transcode else ()
+        return [(file.sop_class_uid, syntax) for syntax in dict.fromkeys((file.transfer_syntax, *others))]
 
-    def _send_one(self, association: Any, file: DicomFile) -> None:
-        if not association.is_established:
-            raise Transient(f"{self.peer} broke the association off")
+    def send(self, files: Sequence[DicomFile]) -> None:
+        """Send over one association; the rest over another where a file cannot be read to its end."""
+        while files:
+            files = self._send_until_a_file_breaks(files)
+
+    def _send_until_a_file_breaks(self, files: Sequence[DicomFile]) -> Sequence[DicomFile]:
+        done = len(self.sent) + len(self.failures)
         try:
-            status = association.send_c_store(file.path).get("Status")
-        except ValueError:
-            self._fail(file.path, Permanent(_refused(self.peer, [_context(file)])))
-            return
-        if status is None:
-            raise Transient(f"{self.peer} did not answer within {RESPONSE_TIMEOUT_S:.0f} s, or broke off")
-        problem = _problem(status, self.peer)
+            self._send_over_one(files)
+        except Unreadable as broken:
+            rest = files[len(self.sent) + len(self.failures) - done :]
+            self._fail(rest[0].path, Permanent(str(broken)))
+            return rest[1:]
+        except (BrokenOff, TooSlow) as ended:
+            self._fail_rest(files, done, Transient(f"{self.peer} {ended}"))
+        except Malformed as wrong:
+            self._fail_rest(files, done, Transient(f"{self.peer} sent {wrong}"))
+        except (Transient, Permanent) as problem:
+            self._fail_rest(files, done, problem)
+        return ()
+
+    def _send_over_one(self, files: Sequence[DicomFile]) -> None:
+        contexts = list(dict.fromkeys(context for file in files for context in self.offered(file)))
+        limits = self.options.limits
+        with (
+            associated(self.peer, self.calling_ae, contexts, limits) as association,
+            borrowed(association, limits) as wire,
+            Carrier(wire, association.acceptor.maximum_length or 0, limits) as carrier,
+        ):
+            self._carry(files, carrier, accepted(association))
+
+    def _carry(self, files: Sequence[DicomFile], carrier: Carrier, contexts: dict[Context, int]) -> None:
+        """Send one after the other; while the peer works on one, the next is made ready."""
+        ready: _Ready | None = self._load(files[0], carrier, contexts)
+        for file, following in zip(files, [*files[1:], None], strict=True):
+            if isinstance(ready, Loaded):
+                self.options.throttle(ready.size)
+                carrier.send(ready)
+            upcoming = self._load(following, carrier, contexts) if following else None
+            problem = _problem(carrier.status(ready), self.peer) if isinstance(ready, Loaded) else ready
+            self._settle(file.path, problem)
+            ready = upcoming
+
+    def _load(self, file: DicomFile, carrier: Carrier, contexts: dict[Context, int]) -> _Ready:
+        try:
+            context = self._chosen(file, contexts)
+            source = self._source(file, context[1])
+            return carrier.load(file.sop_class_uid, file.sop_instance_uid, contexts[context], source)
+        except (Transient, Permanent) as problem:
+            return problem
+        except Unreadable as unreadable:
+            return Permanent(str(unreadable))
+
+    def _chosen(self, file: DicomFile, contexts: dict[Context, int]) -> Context:
+        offered = self.offered(file)
+        for context in offered:
+            if context in contexts:
+                return context
+        raise Permanent(refused(self.peer, offered[:1]))
+
+    def _source(self, file: DicomFile, transfer_syntax: str) -> Source:
+        if transfer_syntax == file.transfer_syntax:
+            try:
+                return FileSource(file.path, file.offset)
+            except OSError as unreadable:
+                raise Permanent(f"a file cannot be read: {unreadable.strerror}") from unreadable
+        dataset = self.options.transcode(file.path, transfer_syntax) if self.options.transcode else None
+        if dataset is None:
+            raise Permanent(refused(self.peer, [(file.sop_class_uid, file.transfer_syntax)]))
+        return MemorySource(dataset)
+
+    def _settle(self, path: Path, problem: Transient | Permanent | None) -> None:
         if problem:
-            self._fail(file.path, problem)
+            self._fail(path, problem)
         else:
-            self.sent.append(file.path)
-            self.progress(file.path)
+            self.sent.append(path)
+            self.progress(path)
 
     def _fail(self, path: Path, problem: Transient | Permanent) -> None:
         self.failures.append(SendFailure(path=path, problem=problem))
         self.progress(path)
 
-
-_Context = tuple[str, str]
-
-
-def _context(file: DicomFile) -> _Context:
-    return file.sop_class_uid, file.transfer_syntax
+    def _fail_rest(self, files: Sequence[DicomFile], done_before: int, problem: Transient | Permanent) -> None:
+        for file in files[len(self.sent) + len(self.failures) - done_before :]:
+            self._fail(file.path, problem)
 
 
-def _batches(files: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
+def _check_uids(file: DicomFile) -> None:
+    for uid in (file.sop_class_uid, file.sop_instance_uid):
+        if not uid.isascii() or not 0 < len(uid) <= _LONGEST_UID:
+            raise CannotUnderstand("its file meta information names no SOP class or instance")
+
+
+def _batches(
+    files: Sequence[DicomFile], offered: Callable[[DicomFile], Sequence[Context]]
+) -> Iterator[list[DicomFile]]:
     """Part the files so that each association stays within the number of contexts; most need just one."""
-    contexts = list(dict.fromkeys(map(_context, files)))
-    for start in range(0, len(contexts), MOST_CONTEXTS):
-        chosen = set(contexts[start : start + MOST_CONTEXTS])
-        yield [file for file in files if _context(file) in chosen]
-
-
-@contextmanager
-def _associated(peer: Peer, calling_ae: str, contexts: Sequence[_Context]) -> Iterator[Any]:
-    """Open an association and release it at the end. Raises Transient or Permanent when there is none to be had."""
-    _config.STORE_SEND_CHUNKED_DATASET = True  # process-wide: a path is sent as the bytes that lie there
-    association = _entity(calling_ae).associate(
-        peer.host,
-        peer.port,
-        contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
-        ae_title=peer.ae_title,
-        evt_handlers=SOCKET_HANDLERS,
-    )
-    if not association.is_established:
-        raise _why_not(association, peer, contexts)
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-def _entity(calling_ae: str) -> Any:
-    entity = AE(ae_title=calling_ae)
-    entity.connection_timeout = CONNECTION_TIMEOUT_S
-    entity.acse_timeout = ACSE_TIMEOUT_S
-    entity.dimse_timeout = RESPONSE_TIMEOUT_S
-    entity.network_timeout = RESPONSE_TIMEOUT_S
-    return entity
-
-
-def _why_not(association: Any, peer: Peer, contexts: Sequence[_Context]) -> Transient | Permanent:
-    answer = association.acceptor.primitive
-    if association.is_rejected:
-        # Transient even where the peer says "permanent": so it answers until somebody has entered our AE title there.
-        why = "for now" if answer is None else answer.reason_str
-        return Transient(f"{peer} rejected us ({why}): enter our AE title and address there, or correct its own here")
-    if association.rejected_contexts and not association.accepted_contexts:
-        return Permanent(_refused(peer, contexts))
-    return Transient(f"no association with {peer}: nobody listens there, or it does not answer; check host and port")
-
-
-def _refused(peer: Peer, contexts: Sequence[_Context]) -> str:
-    named = "; ".join(f"{UID(sop_class).name} in {UID(syntax).name}" for sop_class, syntax in contexts)
-    return f"{peer} does not take {named}: let it accept these, or do not send them there"
+    batch_of: dict[Context, int] = {}
+    batch, contexts = 0, set[Context]()
+    for file in files:
+        own, *others = offered(file)
+        if own in batch_of:
+            continue
+        if len(contexts | {own, *others}) > MOST_CONTEXTS:
+            batch, contexts = batch + 1, set()
+        contexts |= {own, *others}
+        batch_of[own] = batch
+    for number in range(batch + 1 if files else 0):
+        yield [file for file in files if batch_of[offered(file)[0]] == number]
 
 
 def _problem(status: int, peer: Peer) -> Transient | Permanent | None:

@@ -99,8 +99,6 @@ def nobody() -> Iterator[Peer]:
         yield Peer(ae_title="NOBODY", host="127.0.0.1", port=bound.getsockname()[1])
 
 
-# pynetdicom drops the socket it could not connect instead of closing it; CPython closes it, and says so.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_a_peer_that_is_away_is_transient(write_file: WriteFile, nobody: Peer) -> None:
     with pytest.raises(Transient, match="NOBODY@"):
         send_files([write_file()], nobody, calling_ae="CTRIAGE").raise_failure()
