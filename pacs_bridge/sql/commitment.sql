@@ -1,0 +1,103 @@
+-- name: transactions_of
+select id, digest from commitment_requests where caller = :caller and transaction_uid = :transaction_uid order by id
+
+-- name: add_request
+insert into commitment_requests (caller, address, association, transaction_uid, digest, mode, asked_at)
+values (:caller, :address, :association, :transaction_uid, :digest, :mode, :asked_at)
+returning id
+
+-- name: add_reference
+insert into commitment_references (request_id, place, sop_class_uid, sop_instance_uid)
+values (:request_id, :place, :sop_class_uid, :sop_instance_uid)
+
+-- name: ask_again
+-- The same over another association: the report goes there.
+update commitment_requests set association = :association, address = :address, times = times + 1,
+  state = iif(state = 'reported', 'decided', state)
+where id = :id
+
+-- name: request
+select * from commitment_requests where id = :id
+
+-- name: references_of
+select * from commitment_references where request_id = :id order by place
+
+-- name: held
+-- What the index holds of the instances named in a list of UIDs.
+select i.sop_instance_uid, i.sop_class_uid, i.path, i.study_instance_uid, i.series_instance_uid,
+  s.state = 'open' and s.modality = 'CT' and i.is_ours = 0 as arriving
+from instances i
+join series s on s.study_instance_uid = i.study_instance_uid and s.series_instance_uid = i.series_instance_uid
+where i.is_current = 1 and i.sop_instance_uid in (select value from json_each(:uids))
+
+-- name: decide
+update commitment_references set outcome = :outcome
+where request_id = :id and place = :place
+
+-- name: promise
+insert into committed_instances (sop_instance_uid, request_id, committed_at)
+values (:sop_instance_uid, :id, :at) on conflict do nothing
+
+-- name: set_request_state
+update commitment_requests set state = :state where id = :id
+
+-- name: unreported_of
+select id from commitment_requests where caller = :caller and state = 'decided' order by id
+
+-- name: unreported
+-- What callers wait for, for people.
+select r.id, r.caller, r.mode, r.state, r.asked_at,
+  (select count(*) from commitment_references where request_id = r.id) as instances
+from commitment_requests r where r.state <> 'reported' order by r.id
+
+-- name: is_promised
+-- Retention asks: does a study hold what was promised to a sender, or what is being asked for?
+select 1 from instances i
+where i.study_instance_uid = :study_instance_uid and (
+  exists (select 1 from committed_instances c where c.sop_instance_uid = i.sop_instance_uid)
+  or exists (
+    select 1 from commitment_references f join commitment_requests r on r.id = f.request_id
+    where f.sop_instance_uid = i.sop_instance_uid and r.state = 'open'
+  )
+)
+limit 1
+
+-- name: add_peer_commitment
+insert into peer_commitments (job, destination, request_id) values (:job, :destination, :request_id)
+on conflict (job) do nothing
+
+-- name: peer_commitment
+select id from peer_commitments where job = :job
+
+-- name: give_up
+update peer_commitments set given_up = 1 where job = :job
+
+-- name: add_peer_reference
+insert into peer_commitment_references (commitment_id, sop_class_uid, sop_instance_uid)
+values (:id, :sop_class_uid, :sop_instance_uid) on conflict do nothing
+
+-- name: peer_references
+select * from peer_commitment_references where commitment_id = :id order by sop_instance_uid
+
+-- name: said_of_request
+select p.destination, p.given_up, f.sop_instance_uid, f.outcome, f.failures
+from peer_commitments p join peer_commitment_references f on f.commitment_id = p.id
+where p.request_id = :request_id order by p.id
+
+-- name: add_transaction
+insert into peer_transactions (transaction_uid, commitment_id, asked_at) values (:transaction_uid, :id, :asked_at)
+
+-- name: end_transaction
+update peer_transactions set ended = 1 where transaction_uid = :transaction_uid
+
+-- name: waiting_since
+select min(asked_at) as asked_at from peer_transactions where commitment_id = :id and ended = 0
+
+-- name: transaction
+select p.id, p.job, p.destination, p.request_id from peer_transactions t join peer_commitments p on p.id = t.commitment_id
+where t.transaction_uid = :transaction_uid
+
+-- name: peer_said
+update peer_commitment_references
+set outcome = iif(outcome = 0, 0, :outcome), failures = failures + (:outcome <> 0)
+where commitment_id = :id and sop_instance_uid = :sop_instance_uid
