@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pacs_bridge import cli_peers, cli_phantom, cli_reconstruct, cli_state
+from pacs_bridge import cli_administration, cli_peers, cli_phantom, cli_reconstruct, cli_state
 from pacs_bridge.cli_options import AsJson, Config, ExitStatus, Out, Paths, Set, settings_from, told_apart
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def _ml(finding: Mapping[str, Any]) -> str | None:
 
 for command in (cli_peers.send, cli_state.status, cli_state.retry, cli_phantom.phantom, cli_peers.check):
     app.command()(command)
+app.command()(cli_administration.conformance)
 app.add_typer(cli_state.conflicts, name="conflicts")
 app.add_typer(cli_reconstruct.reconstruct, name="reconstruct")
 

@@ -1,5 +1,6 @@
 """What does an association negotiate? The one table that the listener takes and the conformance statement tells."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -61,6 +62,16 @@ def is_storage(sop_class_uid: str) -> bool:
     uid = UID(sop_class_uid)
     known = hasattr(sop_class, uid.keyword) if uid.keyword else False
     return uid.is_private or not known or uid in storage_classes()
+
+
+def class_name(uid: str) -> str:
+    """Name a SOP class or transfer syntax as PS3.6 does, or by the keyword of one newer than pydicom's dictionary."""
+    from pydicom.uid import UID
+    from pynetdicom.sop_class import _STORAGE_CLASSES
+
+    name = UID(uid).name
+    newer = {str(known): keyword for keyword, known in _STORAGE_CLASSES.items()}
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", newer.get(uid, uid)) if name == uid else name
 
 
 def storage_classes() -> tuple[str, ...]:

@@ -1,0 +1,81 @@
+"""Which statuses and reasons does each service answer with, and what do we make of a peer's? (PS3.4, PS3.7 Annex C)
+
+What the conformance statement tells; tests hold it to the statuses that stand in the code.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pacs_bridge.negotiation import PROCEDURE_STEP, STORAGE_COMMITMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldStatus:
+    """One status code, or a range where ``code`` ends in xx: its class, and when it is used or what follows."""
+
+    code: str
+    meaning: str
+    when: str
+
+    @property
+    def row(self) -> tuple[str, str, str]:
+        """Return it as a table shows it."""
+        return self.meaning, self.code, self.when
+
+
+def _told(*rows: tuple[int | str, str, str]) -> Sequence[ToldStatus]:
+    return tuple(
+        ToldStatus(code=code if isinstance(code, str) else f"0x{code:04X}", meaning=meaning, when=when)
+        for code, meaning, when in rows
+    )
+
+
+C_STORE_ANSWERS: Final = _told(
+    (0x0000, "Success", "the instance is on the disk (file and folder synced) and in the index"),
+    (
+        0xA700,
+        "Refused: Out of Resources",
+        "it would leave less than `disk.free_mb` free, or could not be written",
+    ),
+    (0xA900, "Error: Data Set does not match SOP Class", "its SOP Class UID is not the one of the command"),
+    (0xC000, "Error: Cannot understand", "no data set, cut off, nested too deeply, too large, or without a valid UID"),
+    (0x0110, "Processing failure", "anything else; nothing was kept"),
+)
+"""An instance that is known is answered Success: stored once where its content is the same, else both are kept."""
+
+C_STORE_REPLIES: Final = _told(
+    (0x0000, "Success", "sent"),
+    (0x0111, "Duplicate SOP Instance", "sent: the peer has it"),
+    ("0xBxxx", "Warning", "sent"),
+    ("0xA7xx", "Refused: Out of Resources", "sent again later"),
+    (0x0110, "Processing failure", "sent again later"),
+    (0x0213, "Resource limitation", "sent again later"),
+    ("any other", "Failure", "not sent again by itself; shown as buried by `ctriage status`"),
+)
+
+C_ECHO_ANSWERS: Final = _told((0x0000, "Success", "always, to callers that are let in"))
+
+N_ANSWERS: Final[Mapping[str, Sequence[ToldStatus]]] = {
+    PROCEDURE_STEP: _told(
+        (0x0000, "Success", "the performed procedure step is kept"),
+        (0x0110, "Processing failure", "it cannot be read, or may no longer be modified"),
+        (0x0111, "Duplicate SOP Instance", "N-CREATE of a step that is known"),
+        (0x0112, "No such SOP Instance", "N-SET of a step that is not known"),
+        (0x0120, "Missing attribute", "N-CREATE without what names its study and series"),
+        (0x0106, "Invalid attribute value", "a state that there is not, or a UID that is none"),
+    ),
+    STORAGE_COMMITMENT: _told(
+        (0x0000, "Success", "the request is taken on; N-EVENT-REPORT tells its outcome"),
+        (0x0110, "Processing failure", "it cannot be read, or the caller's commitment is off"),
+        (0x0123, "No such action", "an Action Type ID other than 1"),
+    ),
+}
+
+COMMITMENT_REASONS: Final = _told(
+    (0x0110, "Processing failure", "the instance could not be committed to in time"),
+    (0x0112, "No such object instance", "it was never received, or its content is gone"),
+    (0x0119, "Class-instance conflict", "it is known with another SOP class"),
+    (0x0213, "Resource limitation", "there is no room to keep it"),
+)
+"""Failure Reason (0008,1197) in N-EVENT-REPORT of type 2, for each instance."""
