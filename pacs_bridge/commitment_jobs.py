@@ -9,6 +9,7 @@ from typing import Final
 
 from pacs_bridge.commitment import Reference
 from pacs_bridge.commitments import KeptRequest
+from pacs_bridge.settings import Settings
 from scheduler.job import STAT, URGENT, Job, JobRequest
 
 DECIDE: Final = "decide"
@@ -21,11 +22,17 @@ ONLY: Final = "only"
 """Names in a delivery's payload the SOP Instance UIDs to be sent again; without, all are sent."""
 ROUND: Final = "round"
 DELIVERY: Final = "delivery"
+_AGAIN: Final = ":again"
 MOST_ROUNDS: Final = 5
 """How often objects that a peer does not commit to are sent again, before a person has to look."""
 
 ATTEMPTS: Final = 500
 """At up to ten minutes apart: callers and peers may be away for days."""
+
+
+def committing(settings: Settings) -> tuple[str, ...]:
+    """Name the destinations that commit to what they are sent."""
+    return tuple(each.name for each in settings.destination if each.commitment)
 
 
 def decide_key(number: int) -> str:
@@ -82,6 +89,7 @@ def commit_job(delivery: Job) -> JobRequest:
         key=COMMIT + delivery.key,
         kind=COMMIT + destination,
         payload={DELIVERY: delivery.key, ROUND: 0, **delivery.payload},
+        group=None if delivery.group is None else COMMIT + delivery.group,
         caller=destination,
         priority=delivery.priority,
         max_attempts=ATTEMPTS,
@@ -90,14 +98,13 @@ def commit_job(delivery: Job) -> JobRequest:
 
 def delivery_again(job: Job, failed: Collection[Reference], *, kind: str) -> JobRequest:
     """Send those objects again that a destination did not commit to; ``kind`` is that of deliveries to it."""
-    base, again = str(job.payload[DELIVERY]), round_of(job) + 1
+    first, again = str(job.payload[DELIVERY]).partition(_AGAIN)[0], round_of(job) + 1
     rest = {name: value for name, value in job.payload.items() if name != DELIVERY}
-    key = f"{base.partition(':again')[0]}:again{again}"
     return JobRequest(
-        key=key,
+        key=f"{first}{_AGAIN}{again}",
         kind=kind,
         payload={**rest, ROUND: again, ONLY: sorted(each.sop_instance_uid for each in failed)},
-        group=f"{job.payload['destination']}:{key}",
+        group=None if job.group is None else job.group.removeprefix(COMMIT),
         caller=str(job.payload["destination"]),
         priority=job.priority,
         max_attempts=ATTEMPTS,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
+from pacs_bridge.commitment_jobs import commit_job, committing, only_of
 from pacs_bridge.desk import Desk, study_of, version_of
 from pacs_bridge.destinations import deliver
 from pacs_bridge.ledger import CommittedReport, KeptObject
@@ -41,9 +42,7 @@ class DeliverHandler:
         newer = self._newer_delivered(job)
         if newer is not None:
             return Nothing(f"version {newer} was delivered before it")
-        name, group = str(job.payload["destination"]), str(job.payload["group"])
-        wanted = self.desk.destinations[name].send
-        objects = [o for o in self.desk.ledger.objects(study, version) if _belongs(o, group) and o.kind in wanted]
+        name, objects = str(job.payload["destination"]), objects_of(self.desk, job)
         paths = [self.desk.objects_dir / each.path for each in objects]
         folder = f"{self.desk.archive.study_key(study)}/v{version}"
         return Task(deliver, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
@@ -65,10 +64,23 @@ class DeliverHandler:
             return False
 
     def commit(self, job: Job, result: None, connection: Connection) -> None:
-        """Nothing besides the job's end: a delivered job is the proof of delivery."""
+        """Let the job's end be the proof of delivery; where the peer commits to what it takes, ask it to do so next."""
+        if job.payload["destination"] in committing(self.desk.settings):
+            self.desk.queue.submit(commit_job(job), now=self.desk.now())
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """The buried job is shown by `ctriage status`; a person may bring it back."""
+
+
+def objects_of(desk: Desk, job: Job) -> list[KeptObject]:
+    """Return what a delivery brings: the kinds that its destination takes, of those only what the job is limited to."""
+    wanted, group = desk.destinations[str(job.payload["destination"])].send, str(job.payload["group"])
+    only = only_of(job)
+    return [
+        each
+        for each in desk.ledger.objects(study_of(job), version_of(job))
+        if _belongs(each, group) and each.kind in wanted and (only is None or each.sop_instance_uid in only)
+    ]
 
 
 def submit_deliveries(
