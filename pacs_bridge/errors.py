@@ -18,6 +18,16 @@ class CannotUnderstand(BridgeError):
 
 
 @dataclass(eq=False)
+class BrokenProtocol(BridgeError):
+    """Bytes on an association that DICOM's rules do not allow there; the association is aborted."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the peer does not keep to DICOM's upper layer protocol: {self.reason}"
+
+
+@dataclass(eq=False)
 class StorageFull(BridgeError):
     """The disk takes no more; a C-STORE ends with 0xA700, and the sender tries again later."""
 
@@ -56,3 +66,13 @@ class AlreadyServing(BridgeError):
 
     def __str__(self) -> str:
         return f"another ctriage serves from {self.state_dir}: stop it, or set state_dir to another folder"
+
+
+@dataclass(eq=False)
+class CannotTranscode(BridgeError):
+    """An object that cannot be written in another transfer syntax without loss: who takes only that cannot get it."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"it cannot be written in a transfer syntax that the peer takes: {self.reason}"

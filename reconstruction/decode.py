@@ -1,5 +1,6 @@
 """Pixel bytes of any transfer syntax -> stored values."""
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -97,14 +98,16 @@ def refuse_impossible(header: Header) -> None:
 def decompress(frame: bytes, header: Header, out: Hu | None = None) -> npt.NDArray[Any]:
     """Decode one compressed frame to whatever integers its codec returns, shape (rows, columns).
 
-    That is ``out``, whose 16 bits a pixel are overwritten, where the codec can fill it as it stands. Raises
-    UnreadablePixels where the frame does not hold the image that the header announces.
+    Several samples a pixel are one more axis, the last. The result is ``out``, whose 16 bits a pixel are overwritten,
+    where the codec can fill it as it stands. Raises UnreadablePixels where the frame does not hold the image that the
+    header announces.
     """
     with _codec_errors():
         is_rle = header.transfer_syntax_uid == _RLE
         image = _decode_rle(frame, header) if is_rle else _decode_stream(frame, header, out)
-    if image.shape != (header.rows, header.columns):
-        raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns)} pixels")
+    samples = () if header.samples_per_pixel == 1 else (header.samples_per_pixel,)
+    if image.shape != (header.rows, header.columns, *samples):
+        raise UnreadablePixels(f"decoded to {image.shape} instead of {(header.rows, header.columns, *samples)} pixels")
     return np.asarray(image)
 
 
@@ -152,8 +155,8 @@ def _decode_stream(frame: bytes, header: Header, out: Hu | None) -> npt.NDArray[
     decode = codec_of(header.transfer_syntax_uid)
     is_jpeg2000 = header.transfer_syntax_uid in _JPEG2000
     announced = _jpeg2000_size(frame) if is_jpeg2000 else _jpeg_size(frame)
-    if announced != (header.rows, header.columns, 1):
-        expected = (header.rows, header.columns, 1)
+    expected = (header.rows, header.columns, header.samples_per_pixel)
+    if announced != expected:
         raise UnreadablePixels(f"the codestream announces {announced} rows, columns and samples, not {expected}")
     if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
         raise UnreadablePixels("the compressed pixel data is cut off")
@@ -201,9 +204,10 @@ def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
 
 def _decode_rle(frame: bytes, header: Header) -> npt.NDArray[Any]:
     dtype = np.dtype(f"<u{header.bits_allocated // 8}")
-    size = header.rows * header.columns * dtype.itemsize
-    data = bytes(imagecodecs.dicomrle_decode(frame, dtype, out=size))
-    return np.frombuffer(data, dtype=dtype).reshape(header.rows, header.columns)
+    planes = (header.samples_per_pixel, header.rows, header.columns)
+    data = bytes(imagecodecs.dicomrle_decode(frame, dtype, out=math.prod(planes) * dtype.itemsize))
+    image = np.frombuffer(data, dtype=dtype).reshape(planes)
+    return image[0] if header.samples_per_pixel == 1 else np.moveaxis(image, 0, -1)
 
 
 def as_stored(image: npt.NDArray[Any], header: Header) -> Stored:
