@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 Action = Literal["C", "R", "U", "D", "E"]
 """EventActionCode: create, read, update, delete, execute."""
 
+LONGEST_TEXT: Final = 512
 SUCCESS: Final = 0
 MINOR_FAILURE: Final = 4
 SERIOUS_FAILURE: Final = 8
@@ -214,7 +215,7 @@ class AuditSource:
 
 def message_of(event: AuditEvent, source: AuditSource) -> dict[str, Any]:
     """Return the audit message (PS3.15, A.5.1): elements and attributes as keys, what may be repeated as a list."""
-    return {
+    message = {
         "EventIdentification": _identification(event),
         "ActiveParticipant": _participants(event, source),
         "AuditSourceIdentification": {
@@ -223,6 +224,16 @@ def message_of(event: AuditEvent, source: AuditSource) -> dict[str, Any]:
         },
         "ParticipantObjectIdentification": _objects(event),
     }
+    return {name: _clipped(value) for name, value in message.items()}
+
+
+def _clipped(value: Any) -> Any:
+    """Shorten endless texts: some of them are a stranger's."""
+    if isinstance(value, Mapping):
+        return {name: _clipped(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_clipped(each) for each in value]
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value
 
 
 def _identification(event: AuditEvent) -> dict[str, Any]:
