@@ -224,16 +224,17 @@ def message_of(event: AuditEvent, source: AuditSource) -> dict[str, Any]:
         },
         "ParticipantObjectIdentification": _objects(event),
     }
-    return {name: _clipped(value) for name, value in message.items()}
+    clipped: dict[str, Any] = _clipped(message)
+    return clipped
 
 
 def _clipped(value: Any) -> Any:
     """Shorten endless texts: some of them are a stranger's."""
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT]
+    if isinstance(value, dict):
         return {name: _clipped(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_clipped(each) for each in value]
-    return value[:LONGEST_TEXT] if isinstance(value, str) else value
+    return [_clipped(each) for each in value] if isinstance(value, list) else value
 
 
 def _identification(event: AuditEvent) -> dict[str, Any]:

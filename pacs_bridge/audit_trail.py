@@ -68,10 +68,17 @@ class AuditTrail:
     """
 
     def __init__(
-        self, folder: Path, source: AuditSource, *, now: Callable[[], datetime], keep: timedelta | None = None
+        self,
+        folder: Path,
+        source: AuditSource,
+        *,
+        now: Callable[[], datetime],
+        keep: timedelta | None = None,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         """Open the trail, and chain over what a power cut has torn. Raises OSError."""
         self._folder, self._source, self._now, self._keep = folder, source, now, keep
+        self._most_waiting = most_waiting
         self._waiting: deque[AuditEvent] = deque()
         self._lost = 0
         self._refused = False
@@ -96,7 +103,7 @@ class AuditTrail:
     def record(self, event: AuditEvent) -> None:
         """Write an event, durable within a second; while the disk takes none it waits in memory. Never raises."""
         with self._mutex:
-            if len(self._waiting) == MOST_WAITING:
+            if len(self._waiting) == self._most_waiting:
                 self._waiting.popleft()
                 self._lost += 1
             self._waiting.append(event)
@@ -161,7 +168,7 @@ class AuditTrail:
 
     def _tell_of_loss(self) -> None:
         if self._lost:
-            reason = f"more than {MOST_WAITING} events waited for a disk that took none"
+            reason = f"more than {self._most_waiting} events waited for a disk that took none"
             self._append(trail_had_a_gap(at=self._now(), lost=self._lost, reason=reason))
             self._lost = 0
 
