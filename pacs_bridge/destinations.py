@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ from pacs_bridge.outputs import FolderOutput, StoreOutput
 from pacs_bridge.png import write_png_beside
 from pacs_bridge.send import Peer
 from pacs_bridge.settings import Settings
+from pacs_bridge.tls import client_context
 from pipeline.model import ObjectKind
 from scheduler.errors import Transient
 
@@ -33,14 +35,16 @@ Destinations = Mapping[str, Destination]
 
 
 def destinations_of(settings: Settings) -> Destinations:
-    """Return every destination by name: the results folder, then the peers of the settings."""
+    """Return every destination by name: the results folder, then the peers of the settings. Raises SettingsError."""
     folder = settings.state_dir / RESULTS
+    secure = any(each.tls for each in settings.destination)
+    context = client_context(settings.tls, now=datetime.now(UTC)) if secure else None
     peers = {
         each.name: Destination(
             name=each.name,
             send=each.send,
             folder=folder,
-            peer=Peer(ae_title=each.ae_title, host=each.host, port=each.port),
+            peer=Peer(ae_title=each.ae_title, host=each.host, port=each.port, tls=context if each.tls else None),
             calling_ae=settings.listener.ae_title,
         )
         for each in settings.destination

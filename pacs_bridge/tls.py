@@ -44,7 +44,7 @@ class TlsRefused(BridgeError):
     reason: str
 
     def __str__(self) -> str:
-        return self.reason
+        return f"TLS refused: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

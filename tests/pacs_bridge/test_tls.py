@@ -143,7 +143,7 @@ def test_a_caller_whose_certificate_has_expired_is_told_apart(hospital: Hospital
     raw, ours = accept(server_context(hospital.node(), now=NOW))
     late = hospital.node(until=NOW - timedelta(days=1))
     client = client_context(late, now=NOW - timedelta(days=2))
-    assert "its certificate is not accepted: certificate has expired" == refused(raw, client, ours)
+    assert "TLS refused: its certificate is not accepted: certificate has expired" == refused(raw, client, ours)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
