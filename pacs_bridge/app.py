@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from pydicom.dataset import Dataset
 
 from pacs_bridge.archive import Archive, Extent
 from pacs_bridge.arrival import Instruction, Limits, SeriesComplete, SeriesReopened, StudyQuiet
@@ -25,6 +24,7 @@ from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, DeliverHandler
 from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import destinations_of
 from pacs_bridge.errors import AlreadyServing
+from pacs_bridge.front_desk import ReceptionDesk
 from pacs_bridge.handlers import (
     DERIVE,
     GIVE_UP_AT,
@@ -34,9 +34,12 @@ from pacs_bridge.handlers import (
     TriageHandler,
     memory_mb_of,
 )
-from pacs_bridge.intake import Intake
+from pacs_bridge.instance import InstanceFacts
+from pacs_bridge.intake import Consequences, Intake
 from pacs_bridge.ledger import Ledger
-from pacs_bridge.listener import Listener, ListenerOptions
+from pacs_bridge.listener import PRELOAD as RECEIVING
+from pacs_bridge.listener import Listener
+from pacs_bridge.reception import admission_of, listener_of
 from pacs_bridge.results import identifiers
 from pacs_bridge.settings import Settings, SettingsError
 from pacs_bridge.warm import step_back, warm_up
@@ -54,7 +57,7 @@ TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 20.0
 JOB_LIMIT_S: Final = 1800.0
 SENDERS_PER_DESTINATION: Final = 2
-PRELOAD: Final = ("pacs_bridge.preload",)
+PRELOAD: Final = ("pacs_bridge.preload", RECEIVING)
 LONGEST_AWAY_TICKS: Final = 30
 _log = structlog.get_logger()
 
@@ -78,7 +81,9 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(service.worker.stop, STOP_WITHIN_S)
         service.listener.start()
         resources.callback(service.listener.stop)
-        _log.info("ready", port=service.listener.port, ae_title=settings.listener.ae_title)
+        _log.info(
+            "ready", port=service.listener.port, tls_port=service.listener.tls_port, ae_title=settings.listener.ae_title
+        )
         on_ready()
         _tick_until(stop, service.intake.tick, loop)
         _log.info("stopping")
@@ -185,8 +190,8 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack) -> 
     intake = Intake(
         desk.archive,
         database,
-        on_instruction=submitter,
-        is_ours=lambda header: _is_ours(header, desk.ledger),
+        consequences=Consequences(on_instruction=submitter),
+        is_ours=lambda facts: _is_ours(facts, desk.ledger),
         limits=Limits(**settings.arrival.model_dump()),
     )
     worker = Worker(
@@ -197,11 +202,12 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack) -> 
         random=random.Random(),
     )
     submitter.wake = worker.wake
-    return _Service(listener=Listener(_listener_options(settings), intake), intake=intake, worker=worker)
+    reception = ReceptionDesk(admission_of(settings), intake, services={}, audit=lambda _event: None, now=desk.now)
+    return _Service(listener=listener_of(settings, reception, desk.archive.files), intake=intake, worker=worker)
 
 
-def _is_ours(header: Dataset, ledger: Ledger) -> bool:
-    return ledger.is_result(str(header.SOPInstanceUID)) or identifiers.is_ours(header)
+def _is_ours(facts: InstanceFacts, ledger: Ledger) -> bool:
+    return identifiers.bears_our_mark(None, facts.manufacturer) or ledger.is_result(facts.sop_instance_uid)
 
 
 def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
@@ -245,15 +251,6 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
 def _pool(executor: Executor, resources: ExitStack) -> Executor:
     resources.callback(executor.shutdown, wait=False, cancel_futures=True)
     return executor
-
-
-def _listener_options(settings: Settings) -> ListenerOptions:
-    return ListenerOptions(
-        ae_title=settings.listener.ae_title,
-        host=settings.listener.host,
-        port=settings.listener.port,
-        callers=tuple((caller.ae_title, caller.address) for caller in settings.caller),
-    )
 
 
 def _sweep(desk: Desk) -> None:

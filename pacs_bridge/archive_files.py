@@ -74,12 +74,12 @@ class ArchiveFiles:
         """Take a folder that `Archive` has prepared."""
         self.folder = folder
         self.incoming = folder / "incoming"
-        self._floor_bytes = floor_bytes
+        self.floor_bytes = floor_bytes
         self._free_bytes = free_bytes
 
     def require_room(self, wanted_bytes: int = 0) -> None:
         """Raise StorageFull where that many bytes would leave less free than must stay."""
-        left = self._free_bytes(self.folder) - self._floor_bytes
+        left = self._free_bytes(self.folder) - self.floor_bytes
         if left < wanted_bytes:
             raise StorageFull(max(left, 0))
 
@@ -93,11 +93,12 @@ class ArchiveFiles:
 class PartFile:
     """A file that is being written below ``incoming``; `keep` it or `abandon` it."""
 
-    __slots__ = ("_aside", "_dataset_at", "_descriptor", "_files", "_hasher", "size_bytes")
+    __slots__ = ("_aside", "_dataset_at", "_descriptor", "_files", "_hasher", "_transfer_syntax", "size_bytes")
 
     def __init__(self, files: ArchiveFiles, meta: bytes, transfer_syntax: str) -> None:
         """Open the file; see `ArchiveFiles.begin`."""
         self._files = files
+        self._transfer_syntax = transfer_syntax
         self._aside = files.incoming / f"{secrets.token_hex(16)}.part"
         self._descriptor = os.open(self._aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._hasher = content_hasher("blake3", transfer_syntax)
@@ -142,6 +143,14 @@ class PartFile:
             size_bytes=dataset_at + self.size_bytes,
             dataset_at=dataset_at,
         )
+
+    def copied(self, meta: bytes) -> "PartFile":
+        """Begin again with other meta information and the same data set, and abandon this one. Raises StorageFull."""
+        copy = self._files.begin(meta, self._transfer_syntax)
+        for start in range(0, self.size_bytes, _COMPARED_AT_ONCE):
+            copy.write(self.read(min(_COMPARED_AT_ONCE, self.size_bytes - start), start))
+        self.abandon()
+        return copy
 
     def abandon(self) -> None:
         """Close the file, and remove it unless it was kept. Doing it again is harmless."""

@@ -68,7 +68,7 @@ def _pixels(elements: Elements, transfer_syntax: str) -> tuple[int | None, int |
         return None, None
     if transfer_syntax != IMPLICIT_VR and _vr(elements, place) not in _LONG_VRS:
         return None, None
-    return place.start, None if place.undefined else place.end - place.start
+    return place.start - elements.start, None if place.undefined else place.end - place.start
 
 
 def _vr(elements: Elements, place: Place) -> bytes:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Final, NamedTuple
 
 from pacs_bridge.errors import CannotUnderstand
@@ -39,12 +40,14 @@ class Place(NamedTuple):
 class Elements:
     """The top-level elements of ``content`` (inflated where it came deflated), the first of each tag.
 
-    ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1).
+    ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1). ``start``: where in ``content`` the
+    data set starts; places count from the start of ``content``.
     """
 
-    content: bytes
+    content: bytes | mmap
     places: Mapping[int, Place]
     ascending: bool
+    start: int = 0
 
     def value(self, tag: int) -> bytes:
         """Return the bytes of a value; empty where there is none."""
@@ -52,25 +55,27 @@ class Elements:
         return b"" if place is None else self.content[place.start : place.end]
 
 
-def elements_of(dataset: bytes, transfer_syntax: str) -> Elements:
-    """Find the elements of a data set as it came over the network (no file meta information).
+def elements_of(dataset: bytes | mmap, transfer_syntax: str, *, start: int = 0) -> Elements:
+    """Find the elements of a data set that starts at byte ``start`` (no file meta information).
 
     Raises CannotUnderstand for bytes that are no data set, are cut off or are nested too deeply.
     """
-    content = _inflated(dataset) if transfer_syntax in DEFLATED else dataset
+    content: bytes | mmap = dataset
+    if transfer_syntax in DEFLATED:
+        content, start = _inflated(memoryview(dataset)[start:]), 0
     walk = _Walk(content, implicit=transfer_syntax == IMPLICIT_VR, order=">" if transfer_syntax == BIG_ENDIAN else "<")
     places: dict[int, Place] = {}
     last, ascending = -1, True
     try:
-        for tag, place in walk.top_level():
+        for tag, place in walk.top_level(start):
             ascending, last = ascending and tag > last, tag
             places.setdefault(tag, place)
     except struct.error as cut:
         raise CannotUnderstand("it ends in the middle of an element") from cut
-    return Elements(content=content, places=places, ascending=ascending)
+    return Elements(content=content, places=places, ascending=ascending, start=start)
 
 
-def _inflated(dataset: bytes) -> bytes:
+def _inflated(dataset: memoryview) -> bytes:
     """PS3.5 A.5: RFC 1951, no zlib header; a bomb is not inflated beyond what any study's object needs."""
     try:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -95,16 +100,15 @@ class _Walk:
 
     __slots__ = ("_bytes", "_implicit", "_long", "_short", "_tag")
 
-    def __init__(self, dataset: bytes, *, implicit: bool, order: str) -> None:
+    def __init__(self, dataset: bytes | mmap, *, implicit: bool, order: str) -> None:
         self._bytes = dataset
         self._implicit = implicit
         self._tag = struct.Struct(order + "HH")
         self._short = struct.Struct(order + "H")
         self._long = struct.Struct(order + "L")
 
-    def top_level(self) -> Iterator[tuple[int, Place]]:
-        """Yield each element up to the pixels, which are checked to be whole."""
-        position = 0
+    def top_level(self, position: int) -> Iterator[tuple[int, Place]]:
+        """Yield each element from ``position`` up to the pixels, which are checked to be whole."""
         while position < len(self._bytes):
             at = position
             element = self._element(position, self._implicit)

@@ -1,19 +1,17 @@
-"""What happens to one received instance, from its bytes to the status its sender hears?
+"""What does an instance set off once its file is on the disk?
 
-The file is on the disk first; the index row and whatever its arrival sets off commit together; only then Success.
+The index row and whatever its arrival sets off commit together, many instances at once; only then Success.
 """
 
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import IntEnum
 
 import structlog
-from pydicom.dataset import Dataset
 
-from pacs_bridge.archive import Added, Archive, StoredFile
+from pacs_bridge.archive import Added, Archive, StudyKey
 from pacs_bridge.arrival import (
     NOTHING,
     AssociationAborted,
@@ -35,41 +33,34 @@ from pacs_bridge.arrival import (
     handle,
     restore,
 )
-from pacs_bridge.arrived_header import header_of
 from pacs_bridge.declarations import Declarations
-from pacs_bridge.elements import elements_of
-from pacs_bridge.errors import CannotUnderstand, StorageFull
-from pacs_bridge.instance import InstanceFacts, facts_of
+from pacs_bridge.errors import StorageFull
+from pacs_bridge.group_commit import GroupCommit
+from pacs_bridge.instance import InstanceFacts
+from pacs_bridge.receiving.desk import Answer, Entry
+from pacs_bridge.store_status import StoreStatus
 from scheduler.database import Database
 
 _log = structlog.get_logger()
+SUCCESS = Answer(StoreStatus.SUCCESS)
 _BEFORE_THIS_START = "before this start"
-
-
-class StoreStatus(IntEnum):
-    """The C-STORE statuses that we answer (PS3.4, B.2.3)."""
-
-    SUCCESS = 0x0000
-    PROCESSING_FAILURE = 0x0110
-    OUT_OF_RESOURCES = 0xA700
-    DOES_NOT_MATCH = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """One C-STORE request: the bytes as they came, and what its command set says of them."""
-
-    dataset: bytes = field(repr=False)
-    transfer_syntax: str
-    sop_class_uid: str
-    calling_ae: str
-    association: str
 
 
 def utc_now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consequences:
+    """What an arrival sets off. Both are called inside the transaction that notes what happened.
+
+    What they write to the database is committed with it; when one raises, nothing has happened and the sender hears so.
+    ``on_new``: an instance is new to the index and not ours; with its sender and the instant.
+    """
+
+    on_instruction: Callable[[Instruction], None]
+    on_new: Callable[[InstanceFacts, str, datetime], object] = lambda _facts, _caller, _at: None
 
 
 class Intake:
@@ -80,43 +71,32 @@ class Intake:
         archive: Archive,
         database: Database,
         *,
-        on_instruction: Callable[[Instruction], None],
-        is_ours: Callable[[Dataset], bool],
+        consequences: Consequences,
+        is_ours: Callable[[InstanceFacts], bool],
         limits: Limits,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Take up the studies whose arrival an earlier process left open.
-
-        ``on_instruction`` is called inside the transaction that notes the instruction: what it writes to ``database``
-        (submitting a job) is committed with it, and when it raises, nothing has happened and the sender hears so.
-        """
+        """Take up the studies whose arrival an earlier process left open."""
         self._archive = archive
         self._database = database
-        self._on_instruction = on_instruction
+        self._consequences = consequences
         self._is_ours = is_ours
         self._limits = limits
         self._clock = clock
         self._lock = threading.Lock()
+        self._group = GroupCommit(self._entered)
         self._lists = Declarations(database)
         self._state = NOTHING
         for study in archive.unfinished_studies():
             self._state = self._with_study(self._state, study)
 
-    def store(self, received: Received) -> StoreStatus:
-        """Keep one instance; Success means that it is on the disk and in the index."""
-        try:
-            elements = elements_of(received.dataset, received.transfer_syntax)
-            facts = facts_of(elements, received.transfer_syntax)
-            if facts.sop_class_uid != received.sop_class_uid:
-                return _refused(received, StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
-            header = header_of(elements, received.transfer_syntax) if facts.is_ct else None
-            stored = self._archive.store(facts, received.dataset, received.transfer_syntax, received.calling_ae, header)
-            self._enter(facts, stored, received)
-        except CannotUnderstand as problem:
-            return _refused(received, StoreStatus.CANNOT_UNDERSTAND, str(problem))
-        except (StorageFull, OSError, sqlite3.OperationalError) as problem:
-            return _refused(received, StoreStatus.OUT_OF_RESOURCES, str(problem))
-        return StoreStatus.SUCCESS
+    def enter_later(self, entry: Entry, done: Callable[[Answer], None]) -> None:
+        """Put an instance whose file is on the disk into the index; ``done`` hears when that is durable, or failed."""
+        self._group.add(entry, done)
+
+    def study_key(self, study: str) -> StudyKey:
+        """Return the name under which a study stands in logs, file names and messages."""
+        return self._archive.study_key(study)
 
     def released(self, association: str) -> None:
         """Take note that a sender said it was done."""
@@ -141,22 +121,38 @@ class Intake:
         """Let time pass; to be called about once a second."""
         self._advance(Tick(now=self._clock()))
 
-    def _enter(self, facts: InstanceFacts, stored: StoredFile, received: Received) -> None:
-        ours = self._is_ours(_header(facts))
-        at = self._clock()
+    def _entered(self, entries: Sequence[Entry]) -> Sequence[Answer]:
+        """Enter what has gathered in one transaction; where that fails, each alone, so that one spoils it for none."""
         with self._lock:
-            after = self._state
-            with self._database.transaction():
-                added = self._archive.add(facts, stored, received.calling_ae, at, is_ours=ours)
-                if added is Added.NEW:
-                    arrives = facts.is_ct and not ours
-                    event = _event(facts, received.association, at)
-                    after = self._arrived(event) if arrives else self._followed(after, _aside(event))
-            self._state = after
+            try:
+                self._state = self._in_one_transaction(entries)
+            except Exception as problem:  # noqa: BLE001 - the edge: whatever breaks, each sender must hear of it
+                if len(entries) == 1:
+                    return [_failed(problem, entries[0])]
+            else:
+                return [SUCCESS] * len(entries)
+        return [answer for entry in entries for answer in self._entered([entry])]
 
-    def _arrived(self, event: InstanceStored) -> State:
+    def _in_one_transaction(self, entries: Sequence[Entry]) -> State:
+        state, at = self._state, self._clock()
+        with self._database.transaction():
+            for entry in entries:
+                state = self._added(state, entry, at)
+        return state
+
+    def _added(self, state: State, entry: Entry, at: datetime) -> State:
+        facts = entry.facts
+        ours = self._is_ours(facts)
+        added = self._archive.add(facts, entry.stored, entry.calling_ae, at, is_ours=ours)
+        if added is not Added.NEW:
+            return state
+        if not ours:
+            self._consequences.on_new(facts, entry.calling_ae, at)
+        event = _event(facts, entry.association, at)
+        return self._arrived(state, event) if facts.is_ct and not ours else self._followed(state, _aside(event))
+
+    def _arrived(self, state: State, event: InstanceStored) -> State:
         """Return the arrival's state after an instance new to the index, its consequences carried out."""
-        state = self._state
         if event.study not in state.studies:
             state = self._with_study(state, event.study, but=event.sop_instance_uid)
         study = state.studies.get(event.study)
@@ -183,7 +179,7 @@ class Intake:
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
             self._note(instruction)
-            self._on_instruction(instruction)
+            self._consequences.on_instruction(instruction)
 
     def _note(self, instruction: Instruction) -> None:
         study_key = self._archive.study_key(instruction.study)
@@ -225,15 +221,6 @@ class Intake:
         return replace(told, sop_instance_uids=told.sop_instance_uids.difference(aside))
 
 
-def _header(facts: InstanceFacts) -> Dataset:
-    """Give the facts by which a result of ours is recognised the form that is asked for."""
-    header = Dataset()
-    header.SOPClassUID = facts.sop_class_uid
-    header.SOPInstanceUID = facts.sop_instance_uid
-    header.Manufacturer = facts.manufacturer
-    return header
-
-
 def _aside(event: InstanceStored) -> SetAside:
     return SetAside(study=event.study, series=event.series, sop_instance_uid=event.sop_instance_uid, at=event.at)
 
@@ -254,6 +241,8 @@ def _event(facts: InstanceFacts, association: str, at: datetime) -> InstanceStor
     )
 
 
-def _refused(received: Received, status: StoreStatus, reason: str) -> StoreStatus:
-    _log.warning("instance_refused", caller=received.calling_ae, status=f"0x{status:04X}", reason=reason)
-    return status
+def _failed(problem: Exception, entry: Entry) -> Answer:
+    if isinstance(problem, StorageFull | OSError | sqlite3.OperationalError):
+        return Answer(StoreStatus.OUT_OF_RESOURCES, str(problem))
+    _log.error("store_failed", caller=entry.calling_ae, exc_info=problem)
+    return Answer(StoreStatus.PROCESSING_FAILURE, "an error of ours; our log says more")

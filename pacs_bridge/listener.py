@@ -1,188 +1,222 @@
-"""Who may send, and how do the bytes get in: C-ECHO and C-STORE over pynetdicom.
+"""Where do senders connect: the ports, and the receivers that accept on them, in this process or in several beside it.
 
 Negotiation, release and abort are pynetdicom's; a data set is taken as it came, in the syntax its sender prefers.
 """
 
-import json
+import multiprocessing
+import socket
 import threading
-import uuid
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
-from socketserver import BaseServer
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
 
-from pacs_bridge.intake import Intake, Received, StoreStatus
-from pacs_bridge.transport import SOCKET_HANDLERS
+from pacs_bridge.archive_files import ArchiveFiles
+from pacs_bridge.front_desk import ReceptionDesk
+from pacs_bridge.receiving.link import Link, LinkGone, Reply
+from pacs_bridge.receiving.process import Plan, run, secured
+from pacs_bridge.receiving.receiver import Receiver, ReceiverOptions
+from pacs_bridge.services import EventReport
+from pacs_bridge.settings import Tls
 
-CALLING_AE_NOT_RECOGNISED: Final = (1, 1, 3)
-CALLED_AE_NOT_RECOGNISED: Final = (1, 1, 7)
+READY_WITHIN_S: Final = 60.0
+STOP_WITHIN_S: Final = 10.0
+REPORT_WITHIN_S: Final = 30.0
+BACKLOG: Final = 128
+PRELOAD: Final = "pacs_bridge.receiving.process"
+"""What receiver processes import; the server that they are forked from may have it already."""
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerOptions:
-    """Where to listen and whom to let in.
+    """Where to listen: in clear on ``port`` (None: nowhere), over TLS on ``tls_port``; 0 is any free port.
 
-    ``callers``: pairs of AE title and IP address; when there are none, whoever sends from this machine is let in.
-    pynetdicom's own limits (10 associations, 16 KiB PDUs) are for trying things out, not for a hospital.
+    ``processes``: how many receiver processes share the ports; 0: this process receives itself.
     """
 
-    ae_title: str
+    receiver: ReceiverOptions
     host: str = "127.0.0.1"
-    port: int = 11112
-    callers: Collection[tuple[str, str]] = ()
-    maximum_associations: int = 64
-    maximum_pdu_bytes: int = 256 * 1024
-    acse_timeout_s: float = 30.0
-    network_timeout_s: float = 120.0
+    port: int | None = 11112
+    tls_port: int | None = None
+    tls: Tls = field(default_factory=Tls)
+    processes: int = 0
 
 
 class Listener:
-    """Listens between `start` and `stop`; hands each instance to the intake and answers its status."""
+    """Listens between `start` and `stop`; hands each instance to the front desk and answers its status."""
 
-    def __init__(self, options: ListenerOptions, intake: Intake) -> None:
+    def __init__(self, options: ListenerOptions, desk: ReceptionDesk, files: ArchiveFiles) -> None:
         """Prepare to listen; nothing is bound yet."""
         self._options = options
-        self._intake = intake
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._desk = desk
+        self._files = files
+        self._sockets: list[tuple[socket.socket, bool]] = []
+        self._receiver: Receiver | None = None
+        self._children: list[_Child] = []
 
     @property
-    def port(self) -> int:
-        """Return the port that is listened on, the actual one where the options say 0."""
-        return int(self._server.server_address[1]) if self._server else self._options.port
+    def port(self) -> int | None:
+        """Return the port for clear text, the actual one where the options say 0; None: there is none."""
+        return self._bound(speaks_tls=False)
+
+    @property
+    def tls_port(self) -> int | None:
+        """Return the port for TLS, as ``port``."""
+        return self._bound(speaks_tls=True)
 
     def start(self) -> None:
-        """Bind and listen. Raises OSError when the address is not to be had."""
-        # Process-wide in pynetdicom: every storage class and syntax is taken; its own loggers stay out of the way.
-        _config.UNRESTRICTED_STORAGE_SERVICE = True
-        _config.LOG_HANDLER_LEVEL = "none"
-        address = (self._options.host, self._options.port)
-        self._server = _entity(self._options).make_server(address, server_class=_Server, evt_handlers=self._handlers())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="listener", daemon=True)
-        self._thread.start()
+        """Bind and listen. Raises OSError when an address is not to be had, SettingsError for unusable certificates."""
+        options = self._options
+        try:
+            for port, speaks_tls in ((options.port, False), (options.tls_port, True)):
+                if port is not None:
+                    self._sockets.append((_listening(options.host, port), speaks_tls))
+            contexts = secured(self._sockets, options.tls)
+            if options.processes:
+                self._children = [self._child() for _ in range(options.processes)]
+                for child in self._children:
+                    child.wait_until_ready()
+            else:
+                self._receiver = Receiver(options.receiver, self._files, self._desk)
+                self._receiver.start(contexts)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop listening, abort what is open, and wait for it to end."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.close()
-        self._thread.join()
-        for association in list(self._server.active_associations):
-            association.abort()
-            association.join()
-        self._server = self._thread = None
+        if self._receiver is not None:
+            self._receiver.stop()
+        for child in self._children:
+            child.stop()
+        for each, _ in self._sockets:
+            each.close()
+        self._receiver, self._children, self._sockets = None, [], []
 
-    def _handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
-        return [
-            *SOCKET_HANDLERS,
-            (evt.EVT_CONN_OPEN, _named),
-            (evt.EVT_REQUESTED, self._requested),
-            (evt.EVT_C_STORE, self._stored),
-            (evt.EVT_RELEASED, self._released),
-            (evt.EVT_ABORTED, self._aborted),
-        ]
+    def event_report(self, association: str, report: EventReport) -> bool:
+        """Send an N-EVENT-REPORT over an association if it is still open; say whether the peer has taken it."""
+        if self._receiver is not None:
+            return self._receiver.event_report(association, report)
+        return any(child.event_report(association, report) for child in self._children)
 
-    def _requested(self, event: Any) -> None:
-        """Reject strangers before anything is negotiated; when judging fails, it is a stranger."""
-        refusal: tuple[int, int, int] | None = CALLING_AE_NOT_RECOGNISED
+    def _child(self) -> "_Child":
+        options = self._options
+        plan = Plan(
+            options=options.receiver,
+            folder=self._files.folder,
+            floor_bytes=self._files.floor_bytes,
+            sockets=self._sockets,
+            tls=options.tls,
+        )
+        return _Child(plan, self._desk)
+
+    def _bound(self, *, speaks_tls: bool) -> int | None:
+        return next((int(each.getsockname()[1]) for each, tls in self._sockets if tls is speaks_tls), None)
+
+
+class _Child:
+    """A receiver process, replaced when it dies; the associations that it had are broken off."""
+
+    def __init__(self, plan: Plan, desk: ReceptionDesk) -> None:
+        self._plan = plan
+        self._desk = desk
+        self._visits: set[str] = set()
+        self._ready = threading.Event()
+        self._stopping = False
+        self._told = ThreadPoolExecutor(4, thread_name_prefix="front-desk")
+        self._start()
+
+    def wait_until_ready(self) -> None:
+        """Raise OSError where it does not come up."""
+        if not self._ready.wait(READY_WITHIN_S):
+            raise OSError(f"a receiver process did not start within {READY_WITHIN_S:.0f} s")
+
+    def event_report(self, association: str, report: EventReport) -> bool:
+        """See Listener."""
+        if association not in self._visits:
+            return False
         try:
-            refusal = self._refusal(event.assoc.requestor)
-        finally:
-            if refusal:
-                _reject(event.assoc, refusal)
+            return bool(self._link.ask("event_report", (association, report), within_s=REPORT_WITHIN_S))
+        except (LinkGone, TimeoutError):
+            return False
 
-    def _refusal(self, requestor: Any) -> tuple[int, int, int] | None:
-        called = requestor.primitive.called_ae_title.strip()
-        caller = requestor.primitive.calling_ae_title.strip()
-        address = _plain(requestor.address)
-        if not self._is_known(caller, address):
-            _log.warning("caller_rejected", caller=caller, address=address, remedy=_lines_to_add(caller, address))
-            return CALLING_AE_NOT_RECOGNISED
-        if called != self._options.ae_title:
-            _log.warning("called_title_rejected", caller=caller, called=called, remedy=_title(self._options.ae_title))
-            return CALLED_AE_NOT_RECOGNISED
+    def stop(self) -> None:
+        """Let it abort what is open, and wait for its end."""
+        self._stopping = True
+        with suppress(LinkGone, TimeoutError):
+            self._link.ask("stop", None, within_s=STOP_WITHIN_S)
+        self._process.join(STOP_WITHIN_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._link.close()
+        self._told.shutdown()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        ours, its = multiprocessing.Pipe()
+        self._process = context.Process(target=run, args=(its, self._plan), name="receiver", daemon=True)
+        self._process.start()
+        its.close()
+        self._link = Link(ours, self._handle, on_gone=self._gone)
+
+    def _handle(self, what: str, value: Any, reply: Reply) -> None:
+        """Answer on the link's reading thread what is quick, and let the rest be answered by others."""
+        if what == "enter":
+            self._desk.enter_later(value, reply)
+        elif what == "opened":
+            refusal = self._desk.opened(value)
+            if refusal is None:
+                self._visits.add(value.association)
+            reply(refusal)
+        elif what == "ready":
+            self._ready.set()
+            reply(None)
+        else:
+            self._told.submit(self._tell, what, value, reply)
+
+    def _tell(self, what: str, value: Any, reply: Reply) -> None:
+        try:
+            reply(self._told_of(what, value))
+        except Exception as problem:  # noqa: BLE001 - the edge: who asked must hear that it went wrong
+            _log.exception("front_desk_failed", what=what)
+            reply(RuntimeError(type(problem).__name__))
+
+    def _told_of(self, what: str, value: Any) -> Any:
+        match what:
+            case "closed":
+                association, released = value
+                self._visits.discard(association)
+                return self._desk.closed(association, released=released)
+            case "not_kept":
+                return self._desk.not_kept(*value)
+            case "turned_away":
+                return self._desk.turned_away(*value)
+            case "serve":
+                return self._desk.serve(value)
         return None
 
-    def _is_known(self, caller: str, address: str) -> bool:
-        if not self._options.callers:
-            return ip_address(address).is_loopback
-        return (caller, address) in {(title, _plain(known)) for title, known in self._options.callers}
-
-    def _stored(self, event: Any) -> int:
-        request = event.request
-        received = Received(
-            dataset=request.DataSet.getvalue() if request.DataSet else b"",
-            transfer_syntax=str(event.context.transfer_syntax),
-            sop_class_uid=str(request.AffectedSOPClassUID),
-            calling_ae=event.assoc.requestor.ae_title.strip(),
-            association=_name_of(event.assoc),
-        )
-        try:
-            return int(self._intake.store(received))
-        except Exception:  # noqa: BLE001 - the edge: whatever breaks, the sender must hear that nothing was kept
-            _log.exception("store_failed", caller=received.calling_ae)
-            return int(StoreStatus.PROCESSING_FAILURE)
-
-    def _released(self, event: Any) -> None:
-        self._intake.released(_name_of(event.assoc))
-
-    def _aborted(self, event: Any) -> None:
-        self._intake.aborted(_name_of(event.assoc))
+    def _gone(self) -> None:
+        """End the visits of a process that has gone, and start another in its place."""
+        visits, self._visits = self._visits, set()
+        for association in visits:
+            self._desk.closed(association, released=False)
+        if not self._stopping:
+            _log.error("receiver_died", remedy="it is replaced; its senders send again")
+            self._start()
 
 
-class _Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is not typed for us
-    request_queue_size = 64
-    daemon_threads = True
-
-    def close(self) -> None:
-        """Stop serving; pynetdicom's own `shutdown` looks for this server in its AE, which did not start it."""
-        BaseServer.shutdown(self)
-        self.server_close()
-
-
-def _entity(options: ListenerOptions) -> Any:
-    entity = AE(ae_title=options.ae_title)
-    entity.add_supported_context(Verification)
-    entity.maximum_associations = options.maximum_associations
-    entity.maximum_pdu_size = options.maximum_pdu_bytes
-    entity.acse_timeout = options.acse_timeout_s
-    entity.dimse_timeout = options.network_timeout_s
-    entity.network_timeout = options.network_timeout_s
-    return entity
-
-
-def _named(event: Any) -> None:
-    event.assoc.ctriage_name = uuid.uuid4().hex
-
-
-def _name_of(association: Any) -> str:
-    return str(association.ctriage_name)
-
-
-def _reject(association: Any, reason: tuple[int, int, int]) -> None:
-    """Reject as pynetdicom's own negotiation does: `kill` waits until the answer has left."""
-    association.acse.send_reject(*reason)
-    association.kill()
-
-
-def _plain(address: str) -> str:
-    """Write an address in one way only; IPv4 inside IPv6 is IPv4."""
-    parsed = ip_address(address)
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)
-
-
-def _lines_to_add(caller: str, address: str) -> str:
-    title, ip = json.dumps(caller), json.dumps(address)
-    return f"to let it in, add to the settings:\n[[caller]]\nae_title = {title}\naddress = {ip}"
-
-
-def _title(own: str) -> str:
-    return f"the sender must call us {own}, or set listener.ae_title to the title it uses"
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

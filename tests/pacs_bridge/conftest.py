@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,16 @@ from pydicom.filewriter import write_dataset
 
 from pacs_bridge.archive import Archive
 from pacs_bridge.arrival import Instruction, Limits
-from pacs_bridge.intake import Intake
+from pacs_bridge.audit import AuditEvent
+from pacs_bridge.front_desk import Admission, ReceptionDesk
+from pacs_bridge.intake import Consequences, Intake
 from pacs_bridge.listener import Listener, ListenerOptions
+from pacs_bridge.receiving.command import C_STORE_RQ, Command
+from pacs_bridge.receiving.receiver import ReceiverOptions
+from pacs_bridge.receiving.sink import InstanceSink, Reception
+from pacs_bridge.receiving.storing_socket import Bounds
+from pacs_bridge.services import Service
+from pacs_bridge.store_status import StoreStatus
 from scheduler.database import Database
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -47,6 +55,36 @@ class Bridge:
     intake: Intake
     clock: Clock
     instructions: list[Instruction] = field(default_factory=list)
+    audited: list[AuditEvent] = field(default_factory=list)
+
+    def desk(self, services: Mapping[str, Service] | None = None, **admission: Any) -> ReceptionDesk:
+        """Return a front desk that lets in whom ``admission`` says."""
+        return ReceptionDesk(
+            Admission(**{"ae_title": "CTRIAGE", **admission}),
+            self.intake,
+            services=services or {},
+            audit=self.audited.append,
+            now=self.clock,
+        )
+
+    def store(self, received: Any) -> StoreStatus:
+        """Keep one instance as a receiver does; return what its sender hears."""
+        reception = Reception(
+            files=self.archive.files,
+            desk=self.desk(),
+            calling_ae=received.calling_ae,
+            association=received.association,
+            maximum_instance_bytes=2**30,
+        )
+        command = Command(
+            field=C_STORE_RQ,
+            has_dataset=True,
+            sop_class_uid=received.sop_class_uid,
+            sop_instance_uid=received.sop_instance_uid,
+        )
+        sink = InstanceSink(reception, command, received.transfer_syntax)
+        sink.write(memoryview(received.dataset))
+        return sink.finish().status
 
 
 MakeBridge = Callable[..., Bridge]
@@ -66,8 +104,8 @@ def make_bridge(tmp_path: Path) -> Iterator[MakeBridge]:
         intake = Intake(
             archive,
             database,
-            on_instruction=told.append,
-            is_ours=lambda header: str(header.get("Manufacturer", "")) == "ctriage",
+            consequences=Consequences(on_instruction=told.append),
+            is_ours=lambda facts: facts.manufacturer == "ctriage",
             limits=Limits(),
             clock=clock,
         )
@@ -91,8 +129,25 @@ def listen() -> Iterator[Listen]:
     """Return a function that listens for a bridge until the test ends."""
     listeners: list[Listener] = []
 
-    def start(bridge: Bridge, **options: Any) -> Listener:
-        listener = Listener(ListenerOptions(**{"ae_title": "CTRIAGE", "port": 0, **options}), bridge.intake)
+    def start(
+        bridge: Bridge,
+        *,
+        services: Mapping[str, Service] | None = None,
+        options: Mapping[str, Any] | None = None,
+        receiver: Mapping[str, Any] | None = None,
+        **admission: Any,
+    ) -> Listener:
+        bounds = Bounds(maximum_pdu_bytes=256 * 1024, idle_s=120.0, slowest_bytes_per_s=0.0)
+        receiving = {
+            "ae_title": admission.get("ae_title", "CTRIAGE"),
+            "bounds": bounds,
+            "maximum_instance_bytes": 2**30,
+            "services": tuple(services or ()),
+        }
+        where = ListenerOptions(
+            **{"port": 0, "receiver": ReceiverOptions(**{**receiving, **(receiver or {})}), **(options or {})}
+        )
+        listener = Listener(where, bridge.desk(services, **admission), bridge.archive.files)
         listener.start()
         listeners.append(listener)
         return listener

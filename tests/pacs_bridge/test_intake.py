@@ -2,19 +2,32 @@
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.arrival import Evidence, SeriesComplete, SeriesReopened, StudyQuiet
-from pacs_bridge.intake import Received, StoreStatus
+from pacs_bridge.intake import Consequences
+from pacs_bridge.store_status import StoreStatus
 from reconstruction.headers import pack, read_header
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 Send = Callable[..., StoreStatus]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One C-STORE request: the bytes as they came, and what its command set says of them."""
+
+    dataset: bytes = field(repr=False)
+    transfer_syntax: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    calling_ae: str
+    association: str
 
 
 @pytest.fixture
@@ -27,6 +40,7 @@ def receive(make_slice: Any, encode: Any) -> Callable[..., Received]:
             dataset=encode(header),
             transfer_syntax=EXPLICIT,
             sop_class_uid=header.SOPClassUID,
+            sop_instance_uid=header.SOPInstanceUID,
             calling_ae="CT01",
             association=association,
         )
@@ -36,7 +50,7 @@ def receive(make_slice: Any, encode: Any) -> Callable[..., Received]:
 
 def send(bridge: Any, receive: Any, *numbers: int, **overrides: Any) -> None:
     for n in numbers:
-        assert bridge.intake.store(receive(n, **overrides)) is StoreStatus.SUCCESS
+        assert bridge.store(receive(n, **overrides)) is StoreStatus.SUCCESS
 
 
 def test_a_series_is_complete_and_its_study_quiet_also_in_the_index(bridge: Any, receive: Any) -> None:
@@ -125,23 +139,24 @@ def test_when_what_follows_fails_the_instance_is_not_acknowledged(make_bridge: A
     def no_queue(_instruction: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    bridge.intake._on_instruction = no_queue
+    healthy = bridge.intake._consequences
+    bridge.intake._consequences = Consequences(on_instruction=no_queue)
     with pytest.raises(sqlite3.OperationalError):
         bridge.intake.released("A")
     assert bridge.archive.series_of("1.2.3")[0].state == "open"
-    bridge.intake._on_instruction = bridge.instructions.append
+    bridge.intake._consequences = healthy
     bridge.intake.released("A")
     assert [SeriesComplete] == [type(each) for each in bridge.instructions]
 
 
 def test_a_full_disk_is_answered_so(make_bridge: Any, receive: Any) -> None:
     bridge = make_bridge(free_bytes=lambda _folder: 0)
-    assert bridge.intake.store(receive()) is StoreStatus.OUT_OF_RESOURCES
+    assert bridge.store(receive()) is StoreStatus.OUT_OF_RESOURCES
 
 
 def test_bytes_of_another_class_than_announced_are_refused(bridge: Any, receive: Any) -> None:
     announced = replace(receive(), sop_class_uid=SECONDARY_CAPTURE)
-    assert bridge.intake.store(announced) is StoreStatus.DOES_NOT_MATCH
+    assert bridge.store(announced) is StoreStatus.DOES_NOT_MATCH
     assert bridge.archive.studies() == []
 
 

@@ -1,10 +1,12 @@
 """Is everything that was answered Success still there after the process was killed?"""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pynetdicom import AE, build_context
 
 from pacs_bridge.arrival import SeriesComplete
@@ -14,29 +16,44 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SERVE = """
 import sys, threading
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from pacs_bridge.archive import Archive
 from pacs_bridge.arrival import Limits
-from pacs_bridge.intake import Intake
-from pacs_bridge.listener import Listener, ListenerOptions
+from pacs_bridge.front_desk import ReceptionDesk
+from pacs_bridge.intake import Consequences, Intake
+from pacs_bridge.listener import Listener
+from pacs_bridge.reception import admission_of, listener_options
+from pacs_bridge.settings import Settings
 from scheduler.database import Database
-folder = Path(sys.argv[1])
-database = Database(folder / "ctriage.db")
-archive = Archive(folder, database, free_space_floor_bytes=0)
-intake = Intake(archive, database, on_instruction=lambda _: None, is_ours=lambda _: False, limits=Limits())
-listener = Listener(ListenerOptions(ae_title="CTRIAGE", port=0), intake)
-listener.start()
-print(listener.port, flush=True)
-threading.Event().wait()
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    database = Database(folder / "ctriage.db")
+    archive = Archive(folder, database, free_space_floor_bytes=0)
+    consequences = Consequences(on_instruction=lambda _: None)
+    intake = Intake(archive, database, consequences=consequences, is_ours=lambda _: False, limits=Limits())
+    settings = Settings(state_dir=folder)
+    now = lambda: datetime.now(UTC)
+    desk = ReceptionDesk(admission_of(settings), intake, services={}, audit=lambda _: None, now=now)
+    listener = Listener(replace(listener_options(settings), port=0, processes=int(sys.argv[2])), desk, archive.files)
+    listener.start()
+    print(listener.port, flush=True)
+    threading.Event().wait()
 """
 
 
+@pytest.mark.parametrize("processes", [0, 2])
 def test_what_was_acknowledged_survives_kill_9_and_the_rest_may_be_sent_again(
-    make_bridge: Any, make_slice: Any, tmp_path: Path
+    make_bridge: Any, make_slice: Any, tmp_path: Path, processes: int
 ) -> None:
-    command = [sys.executable, "-c", SERVE, str(tmp_path)]
+    program = tmp_path / "serve.py"
+    program.write_text(SERVE)
+    command = [sys.executable, str(program), str(tmp_path), str(processes)]
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as service:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    ) as service:
         assert service.stdout is not None
         port = int(service.stdout.readline())
         association = AE(ae_title="CT01").associate(

@@ -15,6 +15,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.dimse_primitives import C_STORE
 
 from pacs_bridge.arrival import SeriesComplete
+from pacs_bridge.front_desk import Known
 from pacs_bridge.part10 import read_file
 from pacs_bridge.transport import SOCKET_HANDLERS
 
@@ -169,7 +170,7 @@ def test_a_sender_that_breaks_off_within_an_instance_leaves_nothing_of_it(
     raw = association.dul.socket.socket
     raw.sendall(b"\x04\x00" + (100_000).to_bytes(4, "big") + bytes(5000))
     raw.shutdown(socket.SHUT_RDWR)
-    wait_until(lambda: not listener._server.active_associations)
+    wait_until(lambda: not listener._desk.open_associations)
     assert bridge.archive.studies() == []
     again = associate(listener, [build_context(CT_IMAGE, EXPLICIT)])
     assert send_bytes(again, encode(make_slice())) == 0
@@ -183,27 +184,30 @@ def rejected(listener: Any, **titles: str) -> tuple[bool, list[Any]]:
 
 
 def test_an_unknown_caller_is_rejected_and_the_log_says_what_to_add(bridge: Any, listen: Any) -> None:
-    listener = listen(bridge, callers=[("CT01", "127.0.0.1"), ("CT02", "10.1.2.3")])
+    listener = listen(
+        bridge, known=[Known(ae_title="CT01", address="127.0.0.1"), Known(ae_title="CT02", address="10.1.2.3")]
+    )
     refused, logs = rejected(listener, calling="CT99")
     assert refused
-    (entry,) = [each for each in logs if each["event"] == "caller_rejected"]
+    (entry,) = [each for each in logs if each["event"] == "association_rejected"]
+    assert "unknown caller CT99 from 127.0.0.1" == entry["reason"]
     assert '[[caller]]\nae_title = "CT99"\naddress = "127.0.0.1"' in entry["remedy"]
 
 
 def test_a_known_title_from_another_address_is_rejected(bridge: Any, listen: Any) -> None:
-    refused, _ = rejected(listen(bridge, callers=[("CT02", "10.1.2.3")]), calling="CT02")
+    refused, _ = rejected(listen(bridge, known=[Known(ae_title="CT02", address="10.1.2.3")]), calling="CT02")
     assert refused
 
 
 def test_a_known_caller_is_let_in(bridge: Any, listen: Any) -> None:
-    refused, _ = rejected(listen(bridge, callers=[("CT01", "127.0.0.1")]), calling="CT01")
+    refused, _ = rejected(listen(bridge, known=[Known(ae_title="CT01", address="127.0.0.0/8")]), calling="CT01")
     assert not refused
 
 
 def test_a_wrong_called_title_is_rejected(bridge: Any, listen: Any) -> None:
     refused, logs = rejected(listen(bridge), called="OTHER")
     assert refused
-    assert "called_title_rejected" in [each["event"] for each in logs]
+    assert ["caller CT01 called us OTHER"] == [each["reason"] for each in logs]
 
 
 def test_many_senders_at_once_lose_nothing(

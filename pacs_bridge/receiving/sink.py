@@ -1,0 +1,131 @@
+"""What becomes of one C-STORE's data set while its fragments arrive, and what does its sender hear at the end?"""
+
+import mmap
+from dataclasses import dataclass
+
+from pacs_bridge.archive import stored_file
+from pacs_bridge.archive_files import ArchiveFiles, PartFile
+from pacs_bridge.arrived_header import header_of
+from pacs_bridge.elements import Elements, elements_of
+from pacs_bridge.errors import CannotUnderstand, StorageFull
+from pacs_bridge.instance import facts_of, is_uid
+from pacs_bridge.part10 import file_header
+from pacs_bridge.receiving.command import Command
+from pacs_bridge.receiving.desk import Answer, Entry, FrontDesk
+from pacs_bridge.store_status import StoreStatus
+
+READ_BACK_BYTES = 32 * 2**20
+"""What is larger is looked at through the page cache, and never held in memory as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What all instances of one association share; ``calling_ae`` sends them over ``association``."""
+
+    files: ArchiveFiles
+    desk: FrontDesk
+    calling_ae: str
+    association: str
+    maximum_instance_bytes: int
+
+
+class InstanceSink:
+    """Takes the data set of one C-STORE request, and answers it. What goes wrong is kept for the answer.
+
+    The rest of a data set that is not kept must still be read, or the sender would never listen to the answer.
+    """
+
+    __slots__ = ("_command", "_part", "_reception", "_refusal", "_transfer_syntax")
+
+    def __init__(self, reception: Reception, command: Command, transfer_syntax: str) -> None:
+        """Open its file, if the disk lets us."""
+        self._reception = reception
+        self._command = command
+        self._transfer_syntax = transfer_syntax
+        self._refusal: Answer | None = None
+        self._part: PartFile | None = None
+        try:
+            self._part = self._begun()
+        except (StorageFull, OSError) as problem:
+            self._give_up(Answer(StoreStatus.OUT_OF_RESOURCES, str(problem)))
+        except CannotUnderstand as problem:
+            self._give_up(Answer(StoreStatus.CANNOT_UNDERSTAND, str(problem)))
+
+    def write(self, fragment: memoryview) -> None:
+        """Take the next fragment."""
+        if self._part is None:
+            return
+        if self._part.size_bytes + len(fragment) > self._reception.maximum_instance_bytes:
+            megabytes = self._reception.maximum_instance_bytes // 2**20
+            self._give_up(
+                Answer(StoreStatus.OUT_OF_RESOURCES, f"larger than {megabytes} MB, listener.maximum_instance_mb")
+            )
+            return
+        try:
+            self._part.write(fragment)
+        except (StorageFull, OSError) as problem:
+            self._give_up(Answer(StoreStatus.OUT_OF_RESOURCES, str(problem)))
+
+    def finish(self) -> Answer:
+        """Keep what came and enter it into the index; Success means that both are durable."""
+        answer = self._refusal or self._kept()
+        if answer.status is not StoreStatus.SUCCESS:
+            self._reception.desk.not_kept(self._reception.calling_ae, answer)
+        return answer
+
+    def abandon(self) -> None:
+        """Drop what came: the association has ended."""
+        if self._part is not None:
+            self._part.abandon()
+
+    def _begun(self) -> PartFile:
+        for uid in (self._command.sop_class_uid, self._command.sop_instance_uid):
+            if not is_uid(uid):
+                raise CannotUnderstand("the request names no valid SOP class or instance")
+        return self._reception.files.begin(self._meta(self._command.sop_instance_uid), self._transfer_syntax)
+
+    def _meta(self, sop_instance_uid: str) -> bytes:
+        return file_header(
+            self._command.sop_class_uid, sop_instance_uid, self._transfer_syntax, self._reception.calling_ae
+        )
+
+    def _kept(self) -> Answer:
+        try:
+            return self._entered()
+        except CannotUnderstand as problem:
+            return Answer(StoreStatus.CANNOT_UNDERSTAND, str(problem))
+        except (StorageFull, OSError) as problem:
+            return Answer(StoreStatus.OUT_OF_RESOURCES, str(problem))
+        finally:
+            self.abandon()
+
+    def _entered(self) -> Answer:
+        part = self._part
+        if part is None or not part.size_bytes:
+            raise CannotUnderstand("it is empty")
+        elements = self._elements(part)
+        facts = facts_of(elements, self._transfer_syntax)
+        if facts.sop_class_uid != self._command.sop_class_uid:
+            return Answer(StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
+        header = header_of(elements, self._transfer_syntax) if facts.is_ct else None
+        if facts.sop_instance_uid != self._command.sop_instance_uid:
+            part = self._part = part.copied(self._meta(facts.sop_instance_uid))
+        stored = stored_file(part.keep(), self._transfer_syntax, header)
+        entry = Entry(
+            facts=facts,
+            stored=stored,
+            calling_ae=self._reception.calling_ae,
+            association=self._reception.association,
+        )
+        return self._reception.desk.enter(entry)
+
+    def _elements(self, part: PartFile) -> Elements:
+        if part.size_bytes <= READ_BACK_BYTES:
+            return elements_of(part.read(part.size_bytes), self._transfer_syntax)
+        whole = mmap.mmap(part.descriptor, 0, access=mmap.ACCESS_READ)
+        return elements_of(whole, self._transfer_syntax, start=part.dataset_at)
+
+    def _give_up(self, refusal: Answer) -> None:
+        self._refusal = refusal
+        self.abandon()
+        self._part = None
