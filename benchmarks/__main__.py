@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME [--json] [--size toy|full] [--out DIR] [--seed N] [--inputs N]``: measure side by side."""
+"""``python -m benchmarks NAME [--json] [--size toy|full] [--out DIR] [--seed N] [--inputs N]``: side by side."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from benchmarks import geometry, receive, reconstruct, study
+from benchmarks import faults, geometry, receive, reconstruct, study
 from benchmarks.figures import Result, as_json, as_text
 
 Size = Literal["toy", "full"]
@@ -25,6 +25,7 @@ class Chosen:
 
 
 BENCHMARKS: dict[str, Callable[[Chosen], Result]] = {
+    "faults": lambda chosen: faults.run(chosen.size, chosen.seed),
     "geometry": lambda chosen: geometry.run(chosen.size),
     "receive": lambda chosen: receive.run(chosen.size),
     "reconstruct": lambda chosen: reconstruct.run(chosen.size, chosen.out),

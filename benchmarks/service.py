@@ -71,8 +71,12 @@ class ReceivingPacs:
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_OPEN, _without_delay)]
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
+    def held(self) -> dict[str, Arrived]:
+        """Return what it holds: each instance once, as it came last."""
+        return {each.sop_instance_uid: each for each in self.arrived}
+
     def stop(self) -> None:
-        """Stop listening; what has arrived stays."""
+        """Stop listening and break off what is under way; what has arrived stays, also when it starts again."""
         self.gate.set()
         if self._server is not None:
             self._server.shutdown()

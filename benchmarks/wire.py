@@ -44,6 +44,10 @@ class Association:
         accepted, self.maximum_pdu = _read_accept(body)
         self._contexts = {contexts[number // 2][0]: number for number in reversed(accepted)}
 
+    def at_most(self, pdu_bytes: int) -> None:
+        """Send no PDU larger than this, though the peer would take it."""
+        self.maximum_pdu = min(self.maximum_pdu or pdu_bytes, pdu_bytes)
+
     def __enter__(self) -> Self:
         """Return itself."""
         return self
