@@ -29,6 +29,14 @@ class Broke(Transient):
     """The task took its process down or overran its time limit: passing trouble of the machine, or its own doing."""
 
 
+class Unfinished(Transient):
+    """The job got on, but not to its end: ``result`` is committed, and the rest is tried again."""
+
+    def __init__(self, reason: str, result: object = None) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
 class LeaseLost(SchedulerError):
     """This attempt no longer owns its job; nothing was changed, and its result must be thrown away."""
 

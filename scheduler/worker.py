@@ -20,7 +20,7 @@ import structlog
 
 from scheduler.admission import Machine, admit
 from scheduler.database import Database, is_passing, lacks_room
-from scheduler.errors import Broke, ExecutorAway, LeaseLost, Permanent, SchedulerError, Transient
+from scheduler.errors import Broke, ExecutorAway, LeaseLost, Permanent, SchedulerError, Transient, Unfinished
 from scheduler.executors import Kills
 from scheduler.job import Job
 from scheduler.queue import Claims, Queue
@@ -56,10 +56,29 @@ class Handler(Protocol[R]):
         """Turn the job's names into a task for the executor, reading what it must; write nothing."""
 
     def commit(self, job: Job, result: R, connection: sqlite3.Connection) -> None:
-        """Publish the result, inside the transaction that also ends the job; submit the jobs that follow from it."""
+        """Publish the result, inside the transaction that also ends the job; submit the jobs that follow from it.
+
+        What a task that raised Unfinished got done is published the same way, and the job goes on.
+        """
 
     def failed(self, job: Job, reason: str, connection: sqlite3.Connection) -> None:
         """Show that the job has failed for good, inside the transaction that buries it."""
+
+
+class Gate(Protocol):
+    """Watches the place that a lane leads to; while that does not answer, its jobs wait together."""
+
+    def room(self, running: int, now: datetime) -> int | None:
+        """Return how many more jobs may start; None: as many as the machine takes."""
+
+    def answered(self) -> None:
+        """Note that a job's task has reached the place."""
+
+    def unanswered(self, reason: str, *, started_at: datetime, now: datetime) -> datetime | None:
+        """Note that a task has not, and return when its job is to try again; None: at the job's own pace.
+
+        An attempt that is given an instant is no fault of the job.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +87,8 @@ class Lane:
 
     A task that runs longer than `limit_s` is killed, where the executor can, and the attempt has failed. A failure that
     is the job's own doing (its process died, or it raised what is not Transient) is final from attempt `give_up_at` on,
-    where there is one: so that interruptions may be outlived many times, and a defect is told soon.
+    where there is one: so that interruptions may be outlived many times, and a defect is told soon. `gate` is told how
+    each task ended: one that raises Transient has not reached the place that the lane leads to.
     """
 
     name: str
@@ -77,6 +97,7 @@ class Lane:
     handlers: Mapping[str, Handler[Any]]
     limit_s: float | None = None
     give_up_at: int | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +243,7 @@ class Worker:
             lane.handlers.keys(),
             now,
             self._pace.lease_s,
-            lambda waiting, running: admit(waiting, running, lane.machine, now),
+            lambda waiting, running: _admitted(lane, waiting, running, now),
         )
 
     def _claim_and_tell(self, lane: Lane) -> Claims:
@@ -269,7 +290,24 @@ class Worker:
             settled += 1
 
     def _settle(self, running: "_Running") -> None:
-        self._guard(lambda: self._commit(running), otherwise=lambda error: self._fail(running.lane, running.job, error))
+        retry_at: list[datetime] = []
+        self._guard(lambda: retry_at.extend(self._told(running)), otherwise=_reraise)
+        self._guard(
+            lambda: self._commit(running),
+            otherwise=lambda error: self._fail(running.lane, running.job, error, *retry_at),
+        )
+
+    def _told(self, running: "_Running") -> Sequence[datetime]:
+        """Tell the lane's gate how a task ended; returns when the job is to try again, where the gate says so."""
+        gate, error = running.lane.gate, None if running.future.cancelled() else running.future.exception()
+        if gate is None or running.future.cancelled():
+            return ()
+        if error is None or isinstance(error, Permanent | Unfinished):
+            gate.answered()
+        if not isinstance(error, Transient) or isinstance(error, ExecutorAway | Broke):
+            return ()
+        at = gate.unanswered(error.reason, started_at=running.started_at, now=self._now())
+        return () if at is None else (at,)
 
     def _commit(self, running: "_Running") -> None:
         job = running.job
@@ -279,10 +317,12 @@ class Worker:
             running.lane.handlers[job.kind].commit(job, result, connection)
         self._log.info("job done", job=job.key, kind=job.kind, attempt=job.attempt)
 
-    def _fail(self, lane: Lane, job: Job, error: Exception) -> None:
+    def _fail(self, lane: Lane, job: Job, error: Exception, retry_at: datetime | None = None) -> None:
         reason = _reason(error)
-        if self._is_no_fault_of_its(error):
-            self._try_again(job, reason, given_back=1)
+        if isinstance(error, Unfinished):
+            self._guard(lambda: self._go_on(lane, job, error, retry_at), otherwise=_reraise)
+        elif retry_at is not None or self._is_no_fault_of_its(error):
+            self._try_again(job, reason, given_back=1, at=retry_at)
         elif _is_final(lane, job, error):
             self._guard(
                 lambda: self._bury(lane, job, reason),
@@ -297,9 +337,17 @@ class Worker:
         stopped = isinstance(error, Broke) and self._stopping.is_set()
         return stopped or isinstance(error, ExecutorAway) or lacks_room(error)
 
-    def _try_again(self, job: Job, reason: str, *, given_back: int) -> None:
-        at = self._now() + timedelta(seconds=self._pace.retry_s(job.attempt, self._random))
-        self._guard(lambda: self._queue.retry(job, at, reason, given_back=given_back), otherwise=_reraise)
+    def _go_on(self, lane: Lane, job: Job, error: Unfinished, retry_at: datetime | None) -> None:
+        """Publish what an attempt got done; it does not count as one that failed, and the next comes soon."""
+        at = retry_at or self._now() + timedelta(seconds=self._pace.retry_s(1, self._random))
+        with self._database.transaction() as connection:
+            self._queue.retry(job, at, error.reason, given_back=1)  # first: a stale attempt must not publish
+            lane.handlers[job.kind].commit(job, error.result, connection)
+        self._log.warning("job goes on", job=job.key, kind=job.kind, attempt=job.attempt, reason=error.reason)
+
+    def _try_again(self, job: Job, reason: str, *, given_back: int, at: datetime | None = None) -> None:
+        own_at = self._now() + timedelta(seconds=self._pace.retry_s(job.attempt, self._random))
+        self._guard(lambda: self._queue.retry(job, at or own_at, reason, given_back=given_back), otherwise=_reraise)
         self._log.warning("job will be tried again", job=job.key, kind=job.kind, attempt=job.attempt, reason=reason)
 
     def _bury(self, lane: Lane, job: Job, reason: str) -> None:
@@ -350,6 +398,14 @@ class _Running:
     def is_overdue(self, now: datetime) -> bool:
         limit_s = self.lane.limit_s
         return limit_s is not None and not self.is_killed and now - self.started_at >= timedelta(seconds=limit_s)
+
+
+def _admitted(lane: Lane, waiting: Sequence[Job], running: Sequence[Job], now: datetime) -> Sequence[Job]:
+    room = lane.gate.room(len(running), now) if lane.gate else None
+    if room is None:
+        return admit(waiting, running, lane.machine, now)
+    # Whoever failed least tries the place out: a job that breaks every contact must not be the one that is asked.
+    return sorted(waiting, key=lambda job: job.attempt)[:room]
 
 
 def _submitted(lane: Lane, task: Task[Any]) -> Future[Any]:
