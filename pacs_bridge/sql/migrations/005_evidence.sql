@@ -2,8 +2,8 @@
 create table procedure_steps (
   sop_instance_uid text primary key,
   status text not null check (status in ('IN PROGRESS', 'COMPLETED', 'DISCONTINUED')),
-  -- The attributes as they stand, explicit VR little endian.
-  attributes blob not null,
+  -- What it says of studies and series, as JSON: see procedure_steps.ProcedureStep.
+  said text not null check (json_valid(said)),
   calling_ae text not null,
   created_at text not null,
   changed_at text not null
