@@ -182,13 +182,16 @@ class Archive:
     ) -> Added:
         """Enter an instance whose file is stored; the first content of a SOP instance stays the current one.
 
-        A result of ours says nothing of who the patient is: a PACS may have put another Patient ID into it.
+        A result of ours says nothing of who the patient is: a PACS may have put another Patient ID into it. Raises
+        FileNotFoundError where the file is gone.
         """
         row = _as_row(facts, stored, calling_ae, received_at)
         with self._database.transaction() as connection:
             contents = connection.execute(self._sql["contents_of"], row).fetchall()
             if any(self._is_same(content["content_hash"], stored) for content in contents):
                 return Added.DUPLICATE
+            # Retention may just have taken the very file that its receiver found there: then its sender sends it again.
+            (self._folder / stored.path).stat()
             self._touch(connection, row | _NO_IDENTITY if is_ours else row)
             first = not contents
             connection.execute(self._sql["add_instance"], {**row, "is_current": first, "is_ours": is_ours})

@@ -41,7 +41,10 @@ class Service:
             patient_id=patient,
             patient_name="Muñoz^Ana",
         )
-        stored = StoredFile(content_hash=instance + patient, path="x", size_bytes=1, transfer_syntax="1.2.840.10008.1.2")
+        stored = StoredFile(
+            content_hash=instance + patient, path="x", size_bytes=1, transfer_syntax="1.2.840.10008.1.2"
+        )
+        (self.path.parent / "archive" / stored.path).touch()
         self.archive.add(facts, stored, "CT01", NOW)
 
     def commit(self, study: str, version: int) -> None:
