@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from pacs_bridge.errors import CannotUnderstand
-from pacs_bridge.part10 import DicomFile, read_file
+from pacs_bridge.part10 import DicomFile
 from pacs_bridge.sending.association import MOST_CONTEXTS, Context, accepted, associated, borrowed, refused
 from pacs_bridge.sending.errors import BrokenOff, TooSlow, Unreadable
 from pacs_bridge.sending.pdu import Malformed
 from pacs_bridge.sending.peer import Peer as Peer
 from pacs_bridge.sending.peer import TimeLimits as TimeLimits
+from pacs_bridge.sending.quick_meta import read_file_meta
 from pacs_bridge.sending.source import FileSource, MemorySource, Source
 from pacs_bridge.sending.store import Carrier, Loaded
 from scheduler.errors import Permanent, Transient
@@ -110,7 +111,7 @@ class _Sending:
 
     def read(self, path: Path) -> DicomFile | None:
         try:
-            file = read_file(path)
+            file = read_file_meta(path)
             _check_uids(file)
         except CannotUnderstand as unreadable:
             self._fail(path, Permanent(str(unreadable)))

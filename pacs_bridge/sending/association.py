@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from pydicom.uid import UID
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.transport import AssociationSocket
 
 from pacs_bridge.sending.errors import BrokenOff
@@ -23,6 +23,8 @@ from pacs_bridge.sending.peer import Peer, TimeLimits
 from pacs_bridge.sending.wire import Wire
 from scheduler.errors import Permanent, Transient
 
+_WAITING_IN_KERNEL_BYTES: Final = 256 * 1024
+"""With more in its buffer, the kernel tells for minutes nothing of a slow line that goes on: a third must have left."""
 MOST_CONTEXTS: Final = 128
 """PS3.8, 9.3.2.2: presentation context IDs are the odd numbers of one byte."""
 Context = tuple[str, str]
@@ -56,7 +58,7 @@ def borrowed(association: Any, limits: TimeLimits) -> Iterator[Wire]:
     is over: released or aborted as the peer asked, else aborted; the connection is cut where a PDU was left in parts.
     """
     lent: BorrowableSocket = association.dul.socket
-    _pause(association)
+    association._reactor_checkpoint.clear()  # its idle timer would end what it cannot see
     wire = Wire(lent.lend(), limits)
     try:
         yield wire
@@ -76,7 +78,9 @@ class BorrowableSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is
         """Make a socket that is not connected yet."""
         super().__init__(association, address=address)
         self.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
-        self.problem: Exception | None = None
+        self.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, _WAITING_IN_KERNEL_BYTES)
+        self.problem: OSError | None = None
+        association.dul._run_loop_delay = 0  # it waits in `ready`, where it hears the peer at once
         self._is_lent = False
         self._parked, self._returned = threading.Event(), threading.Event()
         self._unread = bytearray()
@@ -132,27 +136,21 @@ class BorrowableSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is
         return received
 
     def connect(self, primitive: Any) -> None:
-        """Connect as pynetdicom does; what TLS finds wrong with a name is told like any other failure."""
-        try:
-            super().connect(primitive)
-        except ValueError as unusable:
-            self.problem = unusable
-            self._shutdown_socket()
-            self.socket = None
-            primitive.result = "Evt17"
-            self.provider_queue.put(primitive)
+        """Connect as pynetdicom does; from then on nothing waits without end."""
+        super().connect(primitive)
         if self.socket is not None:
             self.socket.settimeout(self.assoc.acse_timeout)
 
     def _is_readable(self) -> bool:
         if self.socket is None or not self._is_connected:
+            time.sleep(_LOOK_EVERY_S)
             return False
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
         try:
             poll = select.poll()
             poll.register(self.socket, select.POLLIN)
-            return bool(poll.poll(0))
+            return bool(poll.poll(_LOOK_EVERY_S * 1000))
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # the transport connection is closed
             return False
@@ -187,16 +185,26 @@ def _associate(peer: Peer, calling_ae: str, contexts: Sequence[Context], limits:
             peer.port,
             contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
             ae_title=peer.ae_title,
-            tls_args=(peer.tls, peer.tls_name or peer.host) if peer.tls else None,
+            evt_handlers=[(evt.EVT_RELEASED, _let_it_close)],
+            tls_args=_tls_args(peer),
         )
     except OSError as unknown:
         raise Transient(f"{peer} cannot be found: {unknown.strerror}; check its host name") from unknown
 
 
-def _pause(association: Any) -> None:
-    """Keep the association's own thread from reading what is for us; it wakes up every millisecond to look."""
-    association._reactor_checkpoint.clear()
-    while not association._is_paused and association.is_alive():
+def _tls_args(peer: Peer) -> tuple[ssl.SSLContext, str] | None:
+    name = peer.tls_name or peer.host
+    try:
+        name.encode("idna")
+    except UnicodeError as unusable:  # Python's ssl would leave the socket open
+        raise Transient(f"no TLS with {peer} (its certificate cannot name {name!r}): correct that name") from unusable
+    return (peer.tls, name) if peer.tls else None
+
+
+def _let_it_close(event: Any) -> None:
+    """Wait for the connection to be closed: pynetdicom, which looks too early, would look again after 10 ms only."""
+    end = time.monotonic() + 0.01
+    while event.assoc.dul.state_machine.current_state != "Sta1" and time.monotonic() < end:
         time.sleep(0.0001)
 
 
@@ -210,6 +218,7 @@ def _end(association: Any, limits: TimeLimits) -> None:
 
 
 _HEARD_WITHIN_S = 0.2
+_LOOK_EVERY_S = 0.001
 
 
 def _why_not(association: Any, peer: Peer, contexts: Sequence[Context]) -> Transient | Permanent:
@@ -220,7 +229,7 @@ def _why_not(association: Any, peer: Peer, contexts: Sequence[Context]) -> Trans
         return Transient(f"{peer} rejected us ({why}): enter our AE title and address there, or correct its own here")
     if association.rejected_contexts and not association.accepted_contexts:
         return Permanent(refused(peer, contexts))
-    if isinstance(problem, ssl.SSLError | ValueError):
+    if isinstance(problem, ssl.SSLError):
         why = getattr(problem, "verify_message", "") or getattr(problem, "reason", None) or str(problem)
         return Transient(f"no TLS with {peer} ({why}): check the certificates of both sides, and the name in its own")
     return Transient(f"no association with {peer}: nobody listens there, or it does not answer; check host and port")

@@ -47,7 +47,7 @@ def longest_fragment(maximum_length: int) -> int:
     return min(fits, LONGEST_FRAGMENT)
 
 
-def put_header(pdv: Pdv, length: int, into: bytearray, at: int) -> None:
+def put_header(pdv: Pdv, length: int, into: bytearray | memoryview, at: int) -> None:
     """Write the headers of a PDU with one PDV of ``length`` bytes; its own fragment is left aside."""
     control = _COMMAND * pdv.is_command | _LAST * pdv.is_last
     P_DATA_HEADER.pack_into(into, at, P_DATA_TF, length + PDV_HEADER_BYTES, length + 2, pdv.context_id, control)

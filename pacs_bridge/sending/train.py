@@ -4,6 +4,7 @@ One buffer holds a train of PDUs whose headers are written beforehand: a read fi
 sends the whole. Only the last header of a message differs, and is put back afterwards.
 """
 
+import mmap
 from typing import Final
 
 from pacs_bridge.sending.errors import Unreadable
@@ -23,8 +24,8 @@ class Train:
         count = max(1, min(train_bytes // longest, MOST_BUFFERS))
         step = P_DATA_HEADER.size + longest
         self._longest = longest
-        self._room = bytearray(COMMAND_ROOM + count * step)
-        self._view = memoryview(self._room)
+        # An anonymous mapping: of the room, small objects touch a few pages only.
+        self._view = memoryview(mmap.mmap(-1, COMMAND_ROOM + count * step))
         self._heads = [COMMAND_ROOM + k * step for k in range(count)]
         starts = [head + P_DATA_HEADER.size for head in self._heads]
         self._gaps = [self._view[start : start + longest] for start in starts]
@@ -52,7 +53,7 @@ class Train:
                 self._put_head(head, self._longest, is_last=False)
         pdus = b"".join(map(encode, fragments(command, context_id, self._longest, is_command=True)))
         self._start = COMMAND_ROOM - len(pdus)
-        self._room[self._start : COMMAND_ROOM] = pdus
+        self._view[self._start : COMMAND_ROOM] = pdus
         self._source, self._left = source, source.size
         return self._load()
 
@@ -93,7 +94,7 @@ class Train:
 
     def _put_head(self, head: int, length: int, *, is_last: bool) -> None:
         pdv = Pdv(context_id=self._context_id, is_command=False, is_last=is_last, fragment=b"")
-        put_header(pdv, length, self._room, head)
+        put_header(pdv, length, self._view, head)
 
 
 def _fill(gaps: list[memoryview], length: int, source: Source) -> None:
