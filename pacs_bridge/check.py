@@ -5,20 +5,25 @@ import fcntl
 import importlib
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pacs_bridge.settings import Destination, Settings
+from pacs_bridge.settings import Destination, Settings, SettingsError, Tls
+from pacs_bridge.tls import client_context, explain, tls_problems
 from pipeline.errors import UnknownDetector
 from pipeline.registry import load_detectors
 
 SERVICE_LOCK: Final = "service.lock"
 ECHO_TIMEOUT_S: Final = 5.0
+REFUSED_WITHIN_S: Final = 0.5
 LOW_DISK_GB: Final = 20.0
 NO_DISK_GB: Final = 2.0
 
@@ -43,6 +48,7 @@ def run_checks(settings: Settings) -> tuple[Check, ...]:
         *check_state_dir(settings.state_dir),
         check_port(settings),
         *check_callers(settings),
+        *check_tls(settings.tls, now=datetime.now(UTC)),
         *(check_destination(settings, destination) for destination in settings.destination),
         *check_libraries(),
         *check_detectors(settings.detectors.enabled),
@@ -140,6 +146,15 @@ def check_callers(settings: Settings) -> Iterator[Check]:
         )
 
 
+def check_tls(tls: Tls, *, now: datetime) -> Iterator[Check]:
+    """Look into certificates and keys: what would keep the service from starting, and what will within 30 days."""
+    problems = tls_problems(tls, now)
+    for problem in problems:
+        yield Check(name="tls", level=problem.level, detail=problem.detail, remedy=problem.remedy)
+    if not problems and (tls.certificate or tls.authorities):
+        yield Check(name="tls", level="ok", detail="certificates and key can be used")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -161,16 +176,24 @@ class Silence:
 def check_destination(settings: Settings, peer: Destination) -> Check:
     """Ask a destination whether it is there and would talk to us (C-ECHO)."""
     name, where = f"destination {peer.name}", f"{peer.ae_title} at {peer.host}:{peer.port}"
-    silence = echo(peer.host, peer.port, called=peer.ae_title, calling=settings.listener.ae_title)
+    try:
+        tls = client_context(settings.tls, now=datetime.now(UTC)) if peer.tls else None
+    except SettingsError as unusable:
+        return Check(name=name, level="fail", detail=f"{where}: not asked", remedy=str(unusable))
+    silence = echo(peer.host, peer.port, called=peer.ae_title, calling=settings.listener.ae_title, tls=tls)
     if silence is None:
         return Check(name=name, level="ok", detail=f"{where} answers")
     return Check(name=name, level="fail", detail=f"{where}: {silence.reason}", remedy=silence.remedy)
 
 
-def echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
+def echo(host: str, port: int, *, called: str, calling: str, tls: ssl.SSLContext | None = None) -> Silence | None:
     """Send a C-ECHO (PS3.4 annex A); None when it succeeds."""
     try:
-        socket.create_connection((host, port), timeout=ECHO_TIMEOUT_S).close()
+        with socket.create_connection((host, port), timeout=ECHO_TIMEOUT_S) as connected:
+            _shake_hands(connected, tls, host)
+    except ssl.SSLError as refused:
+        remedy = "check the certificates of both sides, the name in the peer's own, and that this is its port for TLS"
+        return Silence(reason=f"no TLS: {explain(refused)}", remedy=remedy)
     except socket.gaierror:
         return Silence(reason="the host's name is unknown", remedy="correct its host, or use its IP address")
     except TimeoutError:
@@ -180,17 +203,28 @@ def echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
     except OSError as refused:
         what = (refused.strerror or str(refused)).lower()
         return Silence(reason=what, remedy="start the peer, or correct its host and port")
-    return _echo(host, port, called=called, calling=calling)
+    return _echo(host, port, called=called, calling=calling, tls=tls)
 
 
-def _echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
+def _shake_hands(connected: socket.socket, tls: ssl.SSLContext | None, host: str) -> None:
+    """Try TLS by itself: DICOM's own errors could not tell what is wrong with it.
+
+    With TLS 1.3, a peer that does not accept our certificate says so after the handshake; one that does says nothing.
+    """
+    if tls is not None:
+        with tls.wrap_socket(connected, server_hostname=host) as secured, suppress(TimeoutError):
+            secured.settimeout(REFUSED_WITHIN_S)
+            secured.recv(1)
+
+
+def _echo(host: str, port: int, *, called: str, calling: str, tls: ssl.SSLContext | None) -> Silence | None:
     from pynetdicom import AE
     from pynetdicom.sop_class import Verification
 
     ae = AE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = ECHO_TIMEOUT_S
     ae.add_requested_context(Verification)
-    association = ae.associate(host, port, ae_title=called)
+    association = ae.associate(host, port, ae_title=called, tls_args=(tls, host) if tls else None)
     if association.is_rejected:
         answer = association.acceptor.primitive
         return Silence(
@@ -198,7 +232,8 @@ def _echo(host: str, port: int, *, called: str, calling: str) -> Silence | None:
             remedy=f"let the peer know the AE title {calling} of this machine, and check that its own is {called}",
         )
     if not association.is_established:
-        return Silence(reason="listens, but speaks no DICOM with us", remedy="check the port, and whether it wants TLS")
+        wants = "whether it accepts our certificate" if tls else "whether it wants TLS"
+        return Silence(reason="listens, but speaks no DICOM with us", remedy=f"check the port, and {wants}")
     status = association.send_c_echo().get("Status")
     association.release()
     if status == 0:

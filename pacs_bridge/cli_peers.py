@@ -1,6 +1,8 @@
 """``ctriage send`` and ``ctriage check``: talking to peers by hand, and seeing whether they would answer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +12,27 @@ from pacs_bridge.cli_options import AsJson, Config, ExitStatus, Paths, Set, sett
 
 if TYPE_CHECKING:
     from pacs_bridge.send import Peer
+    from pacs_bridge.settings import Settings
 
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS, with the certificates of the settings' [tls].")]
 To = Annotated[str, typer.Option("--to", metavar="AET@HOST:PORT", help="The peer to send to.")]
 
 
-def send(paths: Paths, to: To, config: Config = None, overrides: Set = None) -> None:
+def send(
+    paths: Paths,
+    to: To,
+    tls: Tls = False,  # noqa: FBT002 -- a flag of the command line
+    config: Config = None,
+    overrides: Set = None,
+) -> None:
     """Send DICOM files, or all of those in folders, to a peer as they are."""
     from pacs_bridge.send import send_files
     from pacs_bridge.terminal import complain, progress_bar
 
-    peer, calling_ae = peer_named(to), settings_from(config, overrides).listener.ae_title
+    settings = settings_from(config, overrides)
+    peer, calling_ae = peer_named(to), settings.listener.ae_title
+    if tls:
+        peer = _secured(peer, settings)
     files = list(dicom_files(paths))
     with progress_bar() as progress:
         done = iter(range(1, len(files) + 1))
@@ -30,6 +43,18 @@ def send(paths: Paths, to: To, config: Config = None, overrides: Set = None) -> 
         complain(f"{failure.path}: {failure.problem.reason}")
     typer.echo(f"{len(result.sent)} of {len(files)} files sent to {peer}")
     raise typer.Exit(ExitStatus.FAILED if result.failures or not files else ExitStatus.OK)
+
+
+def _secured(peer: "Peer", settings: "Settings") -> "Peer":
+    from pacs_bridge.settings import SettingsError
+    from pacs_bridge.terminal import complain
+    from pacs_bridge.tls import client_context
+
+    try:
+        return replace(peer, tls=client_context(settings.tls, now=datetime.now(UTC)))
+    except SettingsError as wrong:
+        complain(str(wrong))
+        raise typer.Exit(ExitStatus.USAGE) from wrong
 
 
 def peer_named(text: str) -> "Peer":

@@ -3,14 +3,18 @@
 import fcntl
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
+from trustme import CA
 
 from pacs_bridge import check
-from pacs_bridge.settings import Caller, Destination, Listener, Settings
+from pacs_bridge.settings import Caller, Destination, Listener, Settings, Tls
+from pacs_bridge.tls import server_context
+from pacs_bridge.tls_testing import Hospital
 
 
 @pytest.fixture
@@ -82,6 +86,51 @@ def test_a_destination_that_refuses_us_is_told_apart_from_a_dead_one(peer_port: 
     assert "refused the association: called ae title not recognised" in refused.detail
     assert "CTRIAGE" in refused.remedy
     assert "connection refused" in dead.detail
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    return Hospital(folder=tmp_path / "nodes")
+
+
+@pytest.fixture
+def secure_port(hospital: Hospital) -> Iterator[int]:
+    """Run a peer that answers C-ECHO over TLS."""
+    ae = AE(ae_title="PACS")
+    ae.add_supported_context(Verification)
+    context = server_context(hospital.node(), now=datetime.now(UTC))
+    server = ae.start_server(("127.0.0.1", 0), block=False, ssl_context=context)
+    yield server.socket.getsockname()[1]
+    server.shutdown()
+
+
+def test_a_destination_over_tls_answers_who_shows_the_right_certificate(
+    hospital: Hospital, secure_port: int, peer_port: int
+) -> None:
+    def asked(tls: Tls, port: int = secure_port, host: str = "127.0.0.1") -> tuple[str, str]:
+        secure = peer(port, host=host).model_copy(update={"tls": True})
+        found = check.check_destination(Settings(tls=tls), secure)
+        return found.level, found.detail.partition(": ")[2]
+
+    assert ("ok", "") == asked(hospital.node())
+    assert ("fail", True) == (
+        asked(hospital.node(), port=peer_port)[0],
+        "no TLS" in asked(hospital.node(), peer_port)[1],
+    )
+    nobody = hospital.node().model_copy(update={"certificate": None, "private_key": None})
+    assert "asks for a certificate of ours" in asked(nobody)[1]
+    assert "does not know who vouches for our certificate" in asked(hospital.node(authority=CA()))[1]
+    assert "hostname mismatch" in asked(hospital.node(), host="localhost")[1]
+    assert ("fail", "not asked") == asked(Tls(authorities=Path("/gone.pem")))
+
+
+def test_certificates_are_looked_into_before_they_are_needed(hospital: Hospital) -> None:
+    now = datetime.now(UTC)
+    tls = hospital.node(until=now + timedelta(days=20))
+    assert ["warn"] == [each.level for each in check.check_tls(tls, now=now)]
+    assert ["fail"] == [each.level for each in check.check_tls(tls, now=now + timedelta(days=20))]
+    assert ["ok"] == [each.level for each in check.check_tls(tls, now=now - timedelta(days=20))]
+    assert [] == list(check.check_tls(Tls(), now=now))
 
 
 def test_a_listener_on_the_network_that_lets_nobody_in_is_a_warning() -> None:

@@ -5,7 +5,6 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,31 +24,9 @@ from cryptography.x509.oid import NameOID
 
 from pacs_bridge.settings import SettingsError, Tls
 from pacs_bridge.tls import TlsRefused, client_context, explain, handshake, server_context, tls_problems
+from pacs_bridge.tls_testing import Hospital
 
 NOW = datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hospital:
-    """An authority, and a maker of the files that a node of its is given."""
-
-    authority: trustme.CA
-    folder: Path
-
-    def node(
-        self, name: str = "127.0.0.1", *, until: datetime | None = None, authority: trustme.CA | None = None
-    ) -> Tls:
-        """Return the settings of a node with a certificate for ``name``, whom it trusts being this hospital."""
-        folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
-        folder.mkdir()
-        issued = (authority or self.authority).issue_cert(name, not_after=until)
-        issued.cert_chain_pems[0].write_to_path(folder / "node.pem")
-        issued.private_key_pem.write_to_path(folder / "node.key")
-        self.authority.cert_pem.write_to_path(folder / "ca.pem")
-        (folder / "node.key").chmod(0o600)
-        return Tls(
-            certificate=folder / "node.pem", private_key=folder / "node.key", authorities=folder / "ca.pem", mutual=True
-        )
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +36,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def hospital(authority: trustme.CA, tmp_path: Path) -> Hospital:
-    return Hospital(authority=authority, folder=tmp_path)
+    return Hospital(authority=authority, folder=tmp_path / "nodes")
 
 
 Accept = Callable[[ssl.SSLContext], tuple[socket.socket, Future[ssl.SSLSocket]]]
@@ -229,9 +206,9 @@ def test_good_files_are_no_problem_and_none_are_not_either(hospital: Hospital) -
 
 @pytest.mark.parametrize("key", ["certificate", "private_key", "authorities"])
 def test_a_missing_file_is_named_with_its_key(hospital: Hospital, key: str) -> None:
-    tls = hospital.node().model_copy(update={key: hospital.folder / "gone.pem"})
+    tls = hospital.node().model_copy(update={key: hospital.folder.parent / "gone.pem"})
     level, said = problem_of(tls)
-    assert ("fail", True) == (level, f"tls.{key}: {hospital.folder}/gone.pem: there is no such file" in said)
+    assert ("fail", True) == (level, f"tls.{key}: {hospital.folder.parent}/gone.pem: there is no such file" in said)
     with pytest.raises(SettingsError, match=r"gone\.pem"):
         server_context(tls, now=NOW)
     with pytest.raises(SettingsError, match=r"gone\.pem"):
@@ -240,13 +217,13 @@ def test_a_missing_file_is_named_with_its_key(hospital: Hospital, key: str) -> N
 
 @pytest.mark.parametrize("key", ["certificate", "private_key", "authorities"])
 def test_a_file_that_is_not_pem_is_told_with_the_command_that_converts_it(hospital: Hospital, key: str) -> None:
-    (hospital.folder / "der").write_bytes(bytes.fromhex("30820122300d0609"))
-    level, said = problem_of(hospital.node().model_copy(update={key: hospital.folder / "der"}))
+    (hospital.folder.parent / "der").write_bytes(bytes.fromhex("30820122300d0609"))
+    level, said = problem_of(hospital.node().model_copy(update={key: hospital.folder.parent / "der"}))
     assert ("fail", True, True) == (level, "in PEM" in said, "openssl" in said)
 
 
 def test_a_folder_is_no_file(hospital: Hospital) -> None:
-    assert "cannot be read: Is a directory" in problem_of(Tls(authorities=hospital.folder))[1]
+    assert "cannot be read: Is a directory" in problem_of(Tls(authorities=hospital.folder.parent))[1]
 
 
 def test_the_key_of_another_certificate_is_told(hospital: Hospital) -> None:
