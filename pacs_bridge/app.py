@@ -40,6 +40,7 @@ from pacs_bridge.ledger import Ledger
 from pacs_bridge.listener import PRELOAD as RECEIVING
 from pacs_bridge.listener import Listener
 from pacs_bridge.reception import admission_of, listener_of
+from pacs_bridge.removal import Keeper, Removal
 from pacs_bridge.results import identifiers
 from pacs_bridge.settings import Settings, SettingsError
 from pacs_bridge.warm import step_back, warm_up
@@ -81,6 +82,9 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(service.worker.stop, STOP_WITHIN_S)
         service.listener.start()
         resources.callback(service.listener.stop)
+        keeper = Keeper(Removal(database, settings.state_dir), settings.retention)
+        keeper.start()
+        resources.callback(keeper.stop)
         _log.info(
             "ready", port=service.listener.port, tls_port=service.listener.tls_port, ae_title=settings.listener.ae_title
         )
@@ -150,7 +154,10 @@ class _Submitter:
             case SeriesComplete(study=study, digest=digest):
                 self._submit(study, f"series:{digest}", final=False)
             case StudyQuiet(study=study):
-                self._submit(study, f"quiet:{self.desk.archive.extent(study).images}", final=True)
+                # Images that come after others were removed may be as many as those once were.
+                extent = self.desk.archive.extent(study)
+                again = f":{extent.removals}" if extent.removals else ""
+                self._submit(study, f"quiet:{extent.images}{again}", final=True)
             case SeriesReopened():
                 pass
 

@@ -111,11 +111,12 @@ class ArchivedInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """How large a study is, and what its first instance says of where it comes from."""
+    """How large a study is, what its first instance says of where it comes from, and how often images were removed."""
 
     images: int
     calling_ae: str
     body_part: str
+    removals: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +286,8 @@ class Archive:
     def extent(self, study: str) -> Extent:
         """Return how many current instances a study has, who sent the first and which body part it names."""
         (row,) = self._rows("extent_of", study_instance_uid=study)
-        return Extent(images=row["images"], calling_ae=row["calling_ae"] or "", body_part=row["body_part"] or "")
+        of_first = {"calling_ae": row["calling_ae"] or "", "body_part": row["body_part"] or ""}
+        return Extent(images=row["images"], **of_first, removals=row["removals"])
 
     def open_conflicts(self, study: str | None = None) -> list[Conflict]:
         """Return the conflicts nobody has accepted, of one study or of all."""

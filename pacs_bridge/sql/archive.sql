@@ -78,5 +78,6 @@ select count(*) as images,
   (
     select facts ->> '$.body_part' from instances
     where study_instance_uid = :study_instance_uid order by id limit 1
-  ) as body_part
+  ) as body_part,
+  (select count(*) from removals where study_instance_uid = :study_instance_uid) as removals
 from instances where study_instance_uid = :study_instance_uid and is_current = 1
