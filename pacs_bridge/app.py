@@ -20,6 +20,8 @@ import structlog
 
 from pacs_bridge.archive import Archive, Extent
 from pacs_bridge.arrival import Instruction, Limits, SeriesComplete, SeriesReopened, StudyQuiet
+from pacs_bridge.audit import Auditor, unheard
+from pacs_bridge.audit_trail import kept
 from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, DeliverHandler
 from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import destinations_of
@@ -75,9 +77,10 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         settings.state_dir.chmod(0o700)
         resources.enter_context(_sole_service(settings.state_dir))
         resources.enter_context(emptied(scratch_of(settings)))
+        audit = resources.enter_context(kept(settings, now=lambda: datetime.now(UTC))).record
         database = Database(settings.database)
         resources.callback(database.close)
-        service = _assembled(settings, database, resources)
+        service = _assembled(settings, database, resources, audit)
         loop = service.worker.start()
         resources.callback(service.worker.stop, STOP_WITHIN_S)
         service.listener.start()
@@ -109,7 +112,7 @@ def emptied(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def desk_of(settings: Settings, database: Database) -> Desk:
+def desk_of(settings: Settings, database: Database, audit: Auditor = unheard) -> Desk:
     """Open everything that handlers work with."""
     return Desk(
         settings=settings,
@@ -119,6 +122,7 @@ def desk_of(settings: Settings, database: Database) -> Desk:
         provenance=provenance_of(settings),
         destinations=destinations_of(settings),
         now=lambda: datetime.now(UTC),
+        audit=audit,
     )
 
 
@@ -188,8 +192,8 @@ class _Submitter:
         return JOB_PRIORITY[priority.value]
 
 
-def _assembled(settings: Settings, database: Database, resources: ExitStack) -> _Service:
-    desk = desk_of(settings, database)
+def _assembled(settings: Settings, database: Database, resources: ExitStack, audit: Auditor) -> _Service:
+    desk = desk_of(settings, database, audit)
     _sweep(desk)
     desk.queue.recover(desk.now())
     _hold_lost_destinations(desk)
@@ -209,7 +213,7 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack) -> 
         random=random.Random(),
     )
     submitter.wake = worker.wake
-    reception = ReceptionDesk(admission_of(settings), intake, services={}, audit=lambda _event: None, now=desk.now)
+    reception = ReceptionDesk(admission_of(settings), intake, services={}, audit=audit, now=desk.now)
     return _Service(listener=listener_of(settings, reception, desk.archive.files), intake=intake, worker=worker)
 
 

@@ -85,6 +85,11 @@ class AuditEvent:
 Auditor = Callable[[AuditEvent], None]
 """Takes an event for the trail; returns at once and never raises."""
 
+
+def unheard(event: AuditEvent) -> None:
+    """Keep no trail: an Auditor for where nobody asks."""
+
+
 SOURCE: Final = Code(value="110153", meaning="Source Role ID")
 TAKER: Final = Code(value="110152", meaning="Destination Role ID")
 _APPLICATION: Final = Code(value="110150", meaning="Application")

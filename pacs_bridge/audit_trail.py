@@ -17,7 +17,17 @@ from typing import Final
 
 import structlog
 
-from pacs_bridge.audit import AuditEvent, AuditSource, message_of, trail_begins, trail_had_a_gap, trail_shortened
+from pacs_bridge.audit import (
+    AuditEvent,
+    AuditSource,
+    message_of,
+    service_started,
+    service_stopped,
+    settings_in_force,
+    trail_begins,
+    trail_had_a_gap,
+    trail_shortened,
+)
 from pacs_bridge.audit_chain import BEGINNING, REMOVED, TORN, Line, Link, Record, opened, sealed
 from pacs_bridge.errors import BridgeError
 from pacs_bridge.settings import Settings
@@ -41,13 +51,18 @@ def folder_of(settings: Settings) -> Path:
 
 @contextmanager
 def kept(settings: Settings, *, now: Callable[[], datetime]) -> Iterator["AuditTrail"]:
-    """Keep a service's trail open, as its settings say. Raises OSError."""
+    """Keep a service's trail from its start to its end, and say in it when these were. Raises OSError."""
     source = AuditSource(ae_title=settings.listener.ae_title, machine=socket.gethostname(), process_id=os.getpid())
     keep = timedelta(days=settings.audit.days) if settings.audit.days else None
     trail = AuditTrail(folder_of(settings), source, now=now, keep=keep)
+    problem = "the service broke off"
     try:
+        trail.record(service_started(at=now()))
+        trail.record(settings_in_force(hashlib.sha256(settings.model_dump_json().encode()).hexdigest(), at=now()))
         yield trail
+        problem = ""
     finally:
+        trail.record(service_stopped(at=now(), problem=problem))
         trail.close()
 
 

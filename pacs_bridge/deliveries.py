@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
+from pacs_bridge.audit import Party, instances_sent
 from pacs_bridge.commitment_jobs import commit_job, committing, only_of
 from pacs_bridge.desk import Desk, study_of, version_of
 from pacs_bridge.destinations import deliver
@@ -65,11 +66,21 @@ class DeliverHandler:
 
     def commit(self, job: Job, result: None, connection: Connection) -> None:
         """Let the job's end be the proof of delivery; where the peer commits to what it takes, ask it to do so next."""
+        self._audit(job)
         if job.payload["destination"] in committing(self.desk.settings):
             self.desk.queue.submit(commit_job(job), now=self.desk.now())
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """The buried job is shown by `ctriage status`; a person may bring it back."""
+        self._audit(job, problem=reason)
+
+    def _audit(self, job: Job, *, problem: str = "") -> None:
+        """Say who was sent what; what stays in the results folder was sent to nobody."""
+        destination = self.desk.destinations.get(str(job.payload["destination"]))
+        if destination is not None and (peer := destination.peer):
+            party = Party(name=peer.ae_title, address=peer.host)
+            share = self.desk.share_of(study_of(job), [each.sop_class_uid for each in objects_of(self.desk, job)])
+            self.desk.audit(instances_sent(party, share, at=self.desk.now(), problem=problem))
 
 
 def objects_of(desk: Desk, job: Job) -> list[KeptObject]:

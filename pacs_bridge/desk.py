@@ -1,12 +1,14 @@
 """What does every handler of jobs work with?"""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from pacs_bridge.archive import Archive
+from pacs_bridge.audit import Auditor, StudyShare, unheard
 from pacs_bridge.destinations import Destinations
 from pacs_bridge.ledger import Ledger
 from pacs_bridge.settings import Settings
@@ -26,6 +28,7 @@ class Desk:
     provenance: Provenance
     destinations: Destinations
     now: Callable[[], datetime]
+    audit: Auditor = unheard
 
     @property
     def provenance_key(self) -> str:
@@ -36,6 +39,15 @@ class Desk:
     def objects_dir(self) -> Path:
         """Where finished result objects lie."""
         return self.settings.state_dir / "objects"
+
+    def share_of(self, study: str, sop_classes: Iterable[str]) -> StudyShare:
+        """Name a study for the audit trail, with how many instances of which SOP classes are concerned."""
+        return StudyShare(
+            study_instance_uid=study,
+            patient_id=self.archive.study(study).patient_id,
+            study_key=self.archive.study_key(study),
+            instances=tuple(Counter(sop_classes).items()),
+        )
 
 
 def study_of(job: Job) -> str:

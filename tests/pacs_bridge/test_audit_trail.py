@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 from pacs_bridge import audit
 from pacs_bridge.audit import AuditSource, Party, StudyShare
 from pacs_bridge.audit_chain import BEGINNING, Line, Link, Verdict, link_of, opened, sealed, verify
-from pacs_bridge.audit_trail import AuditTrail, NoTrail, read_key, read_lines, segments
+from pacs_bridge.audit_trail import AuditTrail, NoTrail, kept, read_key, read_lines, segments
 from pacs_bridge.cli import app
+from pacs_bridge.settings import Audit, Settings
 
 KEY = b"k" * 32
 SOURCE = AuditSource(ae_title="CTRIAGE", machine="box", process_id=1)
@@ -225,6 +226,18 @@ def test_a_killed_service_leaves_what_it_recorded(folder: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", source, str(folder)], check=False, timeout=60)
     verdict = verdict_of(folder)
     assert (-signal.SIGKILL, (), 201) == (ended.returncode, verdict.breaks, verdict.records)
+
+
+def test_a_service_leaves_its_start_its_settings_and_its_end(folder: Path, clock: Clock) -> None:
+    settings = Settings(state_dir=folder.parent, audit=Audit(days=40))
+    with kept(settings, now=clock):
+        pass
+    with pytest.raises(RuntimeError), kept(settings, now=clock):
+        raise RuntimeError
+    begins = ["Application Start", "Security Configuration"]
+    ends = ["Application Stop", *begins, "the service broke off"]
+    assert ["Audit Recording Started", *begins, *ends] == said(folder)
+    assert verdict_of(folder).intact
 
 
 # ---- the chain, as a law --------------------------------------------------------------------------------------------
