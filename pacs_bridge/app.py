@@ -24,8 +24,12 @@ from pacs_bridge.audit import Auditor, unheard
 from pacs_bridge.audit_trail import kept
 from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, DeliverHandler
 from pacs_bridge.desk import Desk
-from pacs_bridge.destinations import destinations_of
+from pacs_bridge.destinations import Destination, destinations_of
 from pacs_bridge.errors import AlreadyServing
+from pacs_bridge.forward_gate import DestinationGate
+from pacs_bridge.forward_jobs import FORWARD, ForwardHandler, dispatch
+from pacs_bridge.forward_ledger import ForwardLedger
+from pacs_bridge.forward_rules import rules_of
 from pacs_bridge.front_desk import ReceptionDesk
 from pacs_bridge.handlers import (
     DERIVE,
@@ -59,7 +63,6 @@ from scheduler.worker import Lane, Worker
 TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 20.0
 JOB_LIMIT_S: Final = 1800.0
-SENDERS_PER_DESTINATION: Final = 2
 PRELOAD: Final = ("pacs_bridge.preload", RECEIVING)
 LONGEST_AWAY_TICKS: Final = 30
 _log = structlog.get_logger()
@@ -92,7 +95,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
             "ready", port=service.listener.port, tls_port=service.listener.tls_port, ae_title=settings.listener.ae_title
         )
         on_ready()
-        _tick_until(stop, service.intake.tick, loop)
+        _tick_until(stop, service.tick, loop)
         _log.info("stopping")
 
 
@@ -118,6 +121,7 @@ def desk_of(settings: Settings, database: Database, audit: Auditor = unheard) ->
         settings=settings,
         archive=Archive(settings.state_dir, database),
         ledger=Ledger(database),
+        forwards=ForwardLedger(database, rules_of(settings), settings.state_dir / "archive"),
         queue=SqliteQueue(database),
         provenance=provenance_of(settings),
         destinations=destinations_of(settings),
@@ -141,9 +145,16 @@ def provenance_of(settings: Settings) -> Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Service:
+    desk: Desk
     listener: Listener
     intake: Intake
     worker: Worker
+
+    def tick(self) -> None:
+        """Let time pass for what arrives, and for what waits to be passed on."""
+        self.intake.tick()
+        if dispatch(self.desk, self.desk.now()):
+            self.worker.wake()
 
 
 @dataclass(slots=True)
@@ -201,27 +212,28 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack, aud
     intake = Intake(
         desk.archive,
         database,
-        consequences=Consequences(on_instruction=submitter),
+        consequences=Consequences(on_instruction=submitter, on_new=desk.forwards.note),
         is_ours=lambda facts: _is_ours(facts, desk.ledger),
         limits=Limits(**settings.arrival.model_dump()),
     )
     worker = Worker(
         database=database,
         queue=desk.queue,
-        lanes=_lanes(desk, resources),
+        lanes=_lanes(desk, database, resources),
         now=desk.now,
         random=random.Random(),
     )
     submitter.wake = worker.wake
     reception = ReceptionDesk(admission_of(settings), intake, services={}, audit=audit, now=desk.now)
-    return _Service(listener=listener_of(settings, reception, desk.archive.files), intake=intake, worker=worker)
+    listener = listener_of(settings, reception, desk.archive.files)
+    return _Service(desk=desk, listener=listener, intake=intake, worker=worker)
 
 
 def _is_ours(facts: InstanceFacts, ledger: Ledger) -> bool:
     return identifiers.bears_our_mark(None, facts.manufacturer) or ledger.is_result(facts.sop_instance_uid)
 
 
-def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
+def _lanes(desk: Desk, database: Database, resources: ExitStack) -> Sequence[Lane]:
     """Give flags, pictures and each destination an executor of their own: none waits for another."""
     settings = desk.settings
     memory_mb = settings.workers.memory_mb or _machine_memory_mb()
@@ -247,15 +259,21 @@ def _lanes(desk: Desk, resources: ExitStack) -> Sequence[Lane]:
             limit_s=JOB_LIMIT_S,
             give_up_at=GIVE_UP_AT,
         ),
-        *(
-            Lane(
-                name=name,
-                executor=_pool(threads(SENDERS_PER_DESTINATION), resources),
-                machine=Machine(memory_mb=memory_mb, slots=SENDERS_PER_DESTINATION),
-                handlers={DELIVER + name: DeliverHandler(desk=desk)},
-            )
-            for name in desk.destinations
-        ),
+        *(_lane_to(destination, desk, database, resources) for destination in desk.destinations.values()),
+    )
+
+
+def _lane_to(destination: Destination, desk: Desk, database: Database, resources: ExitStack) -> Lane:
+    """Lead everything that goes to a destination over its own lane, which waits where nobody answers."""
+    name = destination.name
+    if destination.throttle:
+        resources.callback(destination.throttle.close)
+    return Lane(
+        name=name,
+        executor=_pool(threads(destination.associations), resources),
+        machine=Machine(memory_mb=1, slots=destination.associations),
+        handlers={DELIVER + name: DeliverHandler(desk=desk), FORWARD + name: ForwardHandler(desk=desk)},
+        gate=DestinationGate(name, database, random.Random()),
     )
 
 
@@ -276,9 +294,9 @@ def _sweep(desk: Desk) -> None:
 def _hold_lost_destinations(desk: Desk) -> None:
     """Hold what waits for destinations that the settings do not name, and let go what they name again."""
     for job in desk.queue.jobs((Status.READY, Status.HELD)):
-        name = job.kind.removeprefix(DELIVER)
+        kind, _, name = job.kind.partition(":")
         lost = f"destination {name} is not in the settings"
-        if not job.kind.startswith(DELIVER):
+        if f"{kind}:" not in (DELIVER, FORWARD):
             continue
         if job.status is Status.READY and name not in desk.destinations:
             desk.queue.hold(job.key, lost)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pacs_bridge.archive import Archive
 from pacs_bridge.audit import Auditor, StudyShare, unheard
 from pacs_bridge.destinations import Destinations
+from pacs_bridge.forward_ledger import ForwardLedger
 from pacs_bridge.ledger import Ledger
 from pacs_bridge.settings import Settings
 from pipeline.model import Provenance
@@ -24,6 +25,7 @@ class Desk:
     settings: Settings
     archive: Archive
     ledger: Ledger
+    forwards: ForwardLedger
     queue: SqliteQueue
     provenance: Provenance
     destinations: Destinations

@@ -2,16 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
 from pacs_bridge.ledger import KeptObject
-from pacs_bridge.outputs import FolderOutput, StoreOutput
+from pacs_bridge.outputs import FolderOutput
 from pacs_bridge.png import write_png_beside
-from pacs_bridge.send import Peer
+from pacs_bridge.send import Peer, SendOptions, SendResult, send_files
 from pacs_bridge.settings import Settings
+from pacs_bridge.throttle import Throttle
 from pacs_bridge.tls import client_context
 from pipeline.model import ObjectKind
 from scheduler.errors import Transient
@@ -29,6 +30,17 @@ class Destination:
     folder: Path
     peer: Peer | None = None
     calling_ae: str = "CTRIAGE"
+    associations: int = 2
+    throttle_mb_per_s: float = 0.0
+    throttle: Throttle | None = field(default=None, compare=False)
+
+    def store(self, paths: Sequence[Path]) -> SendResult:
+        """Send files to its peer: no faster than the settings say, and transcoded where it takes no other syntax."""
+        if self.peer is None:
+            raise ValueError(f"{self.name} is a folder; only a peer is sent to")
+        throttle = self.throttle.take if self.throttle else _at_once
+        options = SendOptions(transcode=_transcoded, throttle=throttle)
+        return send_files(paths, self.peer, calling_ae=self.calling_ae, options=options)
 
 
 Destinations = Mapping[str, Destination]
@@ -46,16 +58,20 @@ def destinations_of(settings: Settings) -> Destinations:
             folder=folder,
             peer=Peer(ae_title=each.ae_title, host=each.host, port=each.port, tls=context if each.tls else None),
             calling_ae=settings.listener.ae_title,
+            associations=each.associations,
+            throttle_mb_per_s=each.throttle_mb_per_s,
+            throttle=Throttle(each.throttle_mb_per_s * 2**20) if each.throttle_mb_per_s else None,
         )
         for each in settings.destination
     }
-    return {RESULTS: Destination(name=RESULTS, send=get_args(ObjectKind), folder=folder), **peers}
+    results = Destination(name=RESULTS, send=get_args(ObjectKind), folder=folder)
+    return {RESULTS: results, **peers}
 
 
 def deliver(destination: Destination, objects: Sequence[KeptObject], paths: Sequence[Path], folder: str) -> None:
     """Hand objects over; raises Transient or Permanent. Doing it again is harmless."""
     if destination.peer is not None:
-        StoreOutput(name=destination.name, peer=destination.peer, calling_ae=destination.calling_ae).deliver(paths)
+        destination.store(paths).raise_failure()
         return
     places = {path: destination.folder / folder / name for path, name in zip(paths, file_names(objects), strict=True)}
     FolderOutput(name=destination.name, place=places.__getitem__).deliver(paths)
@@ -65,6 +81,16 @@ def deliver(destination: Destination, objects: Sequence[KeptObject], paths: Sequ
                 write_png_beside(places[path])
     except OSError as refused:
         raise Transient(f"the results folder cannot be written: {refused.strerror}") from refused
+
+
+def _transcoded(path: Path, transfer_syntax: str) -> bytes:
+    from pacs_bridge.transcode import transcoded_file  # brings the codecs: only where a peer asks for them
+
+    return transcoded_file(path, transfer_syntax)
+
+
+def _at_once(_size_bytes: int) -> None:
+    """Let bytes go where nothing limits them."""
 
 
 PICTURES_AS_PNG: tuple[ObjectKind, ...] = ("mip", "minip", "curved", "needle", "render", "summary")

@@ -6,6 +6,7 @@ or publishes the Report that a rule waited for. A re-send of the same bytes is n
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +90,10 @@ class ForwardLedger:
                 connection.executemany(
                     self._sql["note_all"], [{**study, **dict(kind), "destination": name} for name in chosen]
                 )
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Let a batch and its job be made together, or not at all."""
+        return self._database.transaction()
 
     def unbatched(self) -> list[Unbatched]:
         """Return what waits for a job, the longest waiting first."""

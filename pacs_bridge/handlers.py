@@ -79,6 +79,7 @@ class TriageHandler:
             timings_s=result.timings_s,
             objects=result.objects,
         )
+        self.desk.forwards.note_report(report, self.desk.now())
         submit_deliveries(self.desk, report, result.objects, group="flags")
         if FAILED not in job.payload:
             self._submit_pictures(report)
