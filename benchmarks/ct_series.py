@@ -1,5 +1,6 @@
 """CT series for measurements: a torso's slices under headers as full as a scanner's, uncompressed or compressed."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,13 @@ def paint_torso(*, side: int, painted: int = 100) -> Anatomy:
     return Anatomy(painted=make_patient("torso", options=options).volume.hu)
 
 
-def write_series(anatomy: Anatomy, slices: int, folder: Path, *, transfer_syntax: str = EXPLICIT_LE) -> list[Path]:
-    """Write slices as CT Image Storage files of 115 elements (22 private) before the pixels, feet to head."""
+def write_series(
+    anatomy: Anatomy, slices: int, folder: Path, *, transfer_syntax: str = EXPLICIT_LE, tilt_deg: float = 0.0
+) -> list[Path]:
+    """Write slices as CT Image Storage files of 115 elements (22 private) before the pixels, feet to head.
+
+    ``tilt_deg`` moves each slice's place towards the back, and nothing in it: the body is sheared, not turned.
+    """
     folder.mkdir(parents=True)
     rows = anatomy.painted.shape[1]
     shared = _shared(rows, anatomy.pixel_mm)
@@ -80,12 +86,14 @@ def write_series(anatomy: Anatomy, slices: int, folder: Path, *, transfer_syntax
     for k in range(slices):
         stored = (anatomy.slice_hu(k).astype(np.int32) - INTERCEPT_HU).clip(0, 4095).astype(np.uint16)
         files.append(folder / f"IM{k:05d}")
-        _write(shared, k, stored, files[-1], transfer_syntax)
+        _write(shared, (k, tilt_deg), stored, files[-1], transfer_syntax)
     return files
 
 
-def _write(shared: Dataset, k: int, stored: npt.NDArray[np.uint16], path: Path, transfer_syntax: str) -> None:
-    for keyword, value in _of_slice(k, shared).items():
+def _write(
+    shared: Dataset, place: tuple[int, float], stored: npt.NDArray[np.uint16], path: Path, transfer_syntax: str
+) -> None:
+    for keyword, value in _of_slice(*place, shared).items():
         setattr(shared, keyword, value)
     if transfer_syntax == EXPLICIT_LE:
         shared.PixelData = stored.tobytes()
@@ -98,12 +106,14 @@ def _write(shared: Dataset, k: int, stored: npt.NDArray[np.uint16], path: Path, 
     shared.save_as(path, enforce_file_format=True)
 
 
-def _of_slice(k: int, shared: Dataset) -> dict[str, object]:
-    x, y = (-shared.PixelSpacing[0] * shared.Rows / 2,) * 2
+def _of_slice(k: int, tilt_deg: float, shared: Dataset) -> dict[str, object]:
+    x = y = -shared.PixelSpacing[0] * shared.Rows / 2
+    y += k * STEP_MM * math.tan(math.radians(tilt_deg))
     return {
         "SOPInstanceUID": f"2.25.5{k:06d}",
         "InstanceNumber": k + 1,
         "ImagePositionPatient": [f"{x:.4f}", f"{y:.4f}", f"{-300.0 + k * STEP_MM:.4f}"],
+        "GantryDetectorTilt": f"{tilt_deg:g}",
         "SliceLocation": f"{-300.0 + k * STEP_MM:.4f}",
         "ContentTime": f"0930{k % 60:02d}.{k:06d}",
         "XRayTubeCurrent": 180 + k % 90,

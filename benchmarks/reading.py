@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from benchmarks import peers
 from benchmarks.clock import spent_by, two_core_control
-from benchmarks.ct_series import HTJ2K, INTERCEPT_HU, JPEG_LS, Anatomy, each_slice, write_series
+from benchmarks.ct_series import EXPLICIT_LE, HTJ2K, INTERCEPT_HU, JPEG_LS, Anatomy, each_slice, write_series
 from benchmarks.figures import Bar
 from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.decode import codec_of
@@ -55,9 +55,9 @@ class Series:
         return [_known(unpack(text)) for text in self.index]
 
 
-def make_series(anatomy: Anatomy, slices: int, folder: Path, **options: str) -> Series:
+def make_series(anatomy: Anatomy, slices: int, folder: Path, *, transfer_syntax: str = EXPLICIT_LE) -> Series:
     """Write a series and index it as an archive does when instances arrive; its files are in page cache then."""
-    files = write_series(anatomy, slices, folder, **options)
+    files = write_series(anatomy, slices, folder, transfer_syntax=transfer_syntax)
     index = [pack(_readable(header)) for header in read_headers(files)]
     return Series(anatomy=anatomy, folder=folder, files=files, index=index)
 

@@ -32,12 +32,23 @@ class Plan:
     compressed: int
     repetitions: int
     counts: tuple[int, ...]
+    tilted: int
     frames: int
     picture: int
 
 
 PLANS = {
-    "toy": Plan(side=64, painted=10, slices=20, compressed=8, repetitions=2, counts=(10, 20, 40), frames=2, picture=96),
+    "toy": Plan(
+        side=64,
+        painted=10,
+        slices=20,
+        compressed=8,
+        repetitions=2,
+        counts=(10, 20, 40),
+        tilted=20,
+        frames=2,
+        picture=96,
+    ),
     "full": Plan(
         side=512,
         painted=100,
@@ -45,6 +56,7 @@ PLANS = {
         compressed=250,
         repetitions=5,
         counts=(100, 200, 500, 1000, 2000, 2900),
+        tilted=1200,
         frames=12,
         picture=512,
     ),
@@ -108,6 +120,10 @@ def _grow(plan: Plan, anatomy: Anatomy, folder: Path, report: _Report, out: Path
     report.add((figures, rows))
     _say("a whole body through ctriage process")
     report.add(body.measure_body(folder / "body", slices, plan.side, folder))
+    _say(f"a body of {plan.tilted} tilted slices through ctriage process")
+    shutil.rmtree(folder / "body")
+    write_series(anatomy, plan.tilted, folder / "tilted", tilt_deg=10.0)
+    report.add(body.measure_body(folder / "tilted", plan.tilted, plan.side, folder, name="tilted_body"))
 
 
 @contextmanager

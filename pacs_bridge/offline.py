@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,9 @@ def _shown(products: Iterable[Product], study: _Study, progress: ShowProgress) -
     """Pass products on and show how many there are; how many are to come nobody knows before the summary, the last."""
     what = f"study {study.number}: pictures"
     progress(what, 0, 1)
-    for done, product in enumerate(products, start=1):
+    numbers = count(1)  # enumerate would hold a product until the next one is made
+    for product in products:
+        done = next(numbers)
         progress(what, done, done if _is_last(product) else done + 1)
         yield product
         del product

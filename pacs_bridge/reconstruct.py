@@ -27,6 +27,7 @@ from reconstruction.oblique import Plane, oblique
 from reconstruction.planes import Orientation, Planes, Slab
 from reconstruction.render import Window
 from reconstruction.resample import regularise
+from reconstruction.room import give_back
 from reconstruction.view_pictures import ViewPicture, curved_picture, needle_pictures
 from reconstruction.volume import Bits, Hu, Volume
 
@@ -187,7 +188,10 @@ def _regular(job: Job) -> Even:
     stack, read = job.chosen.stack, _read(job)
     positions = None if stack.even else stack.slice_positions_mm
     with job.folder.busy("evening out"):
-        made = regularise(read.volume, slice_positions_mm=positions, padding=read.padding)
+        volume, padding = read.volume, read.padding
+        made = regularise(
+            volume, slice_positions_mm=positions, padding=padding, used=lambda slices: give_back(volume.hu, slices)
+        )
     return Even(volume=made.volume, outside=made.outside, max_distance_to_slice_mm=made.max_distance_to_slice_mm)
 
 

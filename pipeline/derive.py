@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 
 from pipeline.brain import brain_of
 from pipeline.errors import SeriesBrokenOff
-from pipeline.model import ExaminedStack, PictureOptions, Report, SurfaceTissue, TurnPreset
+from pipeline.model import ExaminedStack, Finding, PictureOptions, Report, SurfaceTissue, TurnPreset
 from pipeline.pictures import KeyPicture, key_pictures, summary_page
-from pipeline.process import ReadStack, Source, read_stack, stack_again
+from pipeline.process import ReadStack, Source, refuse_unworkable, stack_again, straightened_stack
+from reconstruction.assemble import Assembled, assemble, pixel_reader
 from reconstruction.errors import ReconstructionError
 from reconstruction.isotropic import Isotropic, isotropic
 from reconstruction.planes import Planes
 from reconstruction.project import standard
 from reconstruction.render_3d import render_bone, render_turn
 from reconstruction.render_grid import reduced
-from reconstruction.resample import Regularised
 from reconstruction.surface import surface, to_stl
-from reconstruction.volume import Bits, Volume
+from reconstruction.volume import Volume
 
 Rgb = npt.NDArray[np.uint8]
 Language = Literal["en", "es"]
@@ -167,52 +167,36 @@ def _of_first_readable(
 def _of_stack(
     row: ExaminedStack, report: Report, sources: Mapping[str, Source], options: PictureOptions
 ) -> Iterator[_Made]:
-    grid, keys = _grid_and_keys(row, report, sources, options)
-    small = reduced(grid.volume) if options.render or options.turn or options.surfaces else None
+    stack = stack_again(row, sources)
+    refuse_unworkable(stack)  # before anything is made of it: another stack of this scan may do
+    acquired = assemble(stack, pixel_reader({uid: sources[uid].path for uid in row.instances}))
+    keys = key_pictures(acquired.volume, _findings_in(row, report))
+    cubes = _plan_of_cubes(acquired, row, options) if options.isotropic else None
     yield from keys
-    if grid.cubes is not None:
-        yield from in_cubes(grid.cubes, row)
-        grid = replace(grid, cubes=None)  # it holds the acquired slices
-    yield from _planes(grid, row, options)
+    if cubes is not None:
+        yield from in_cubes(cubes, row)
+    # The slices as acquired are used up here: whatever is made of them themselves has been made.
+    read = straightened_stack(stack, acquired)
+    del acquired, cubes
+    small = reduced(read.working) if options.render or options.turn or options.surfaces else None
+    yield from _planes(read, row, options)
     # A rendering is made by another process, which needs its own memory: the reduced grid is all that waits for it.
-    del grid
+    del read
     if small is not None:
         yield from _in_space(small, row, options)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Grid:
-    """What is pictured, what of it was padded or straightened, and the plan of cubic voxels."""
-
-    volume: Volume
-    padding: Bits | None
-    regularised: Regularised | None
-    cubes: Isotropic | None
-
-    def outside(self) -> Bits | None:
-        """Mark (kji) what holds no measurement; made anew, since it is half as large as the volume."""
-        return self.padding if self.regularised is None else self.regularised.outside
+def _findings_in(row: ExaminedStack, report: Report) -> list[Finding]:
+    return [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
 
 
-def _grid_and_keys(
-    row: ExaminedStack, report: Report, sources: Mapping[str, Source], options: PictureOptions
-) -> tuple[_Grid, tuple[KeyPicture, ...]]:
-    """Return the grid to picture and the key pictures; the acquired volume is let go where nothing more needs it."""
-    read = read_stack(stack_again(row, sources), {uid: sources[uid].path for uid in row.instances})
-    findings = [f for f in report.findings if (f.series_instance_uid, f.stack) == (row.series_instance_uid, row.stack)]
-    keys = tuple(key_pictures(read.acquired.volume, findings))
-    cubes = _plan_of_cubes(read, row, options) if options.isotropic else None
-    padding = read.acquired.padding if read.regularised is None else None
-    return _Grid(volume=read.working, padding=padding, regularised=read.regularised, cubes=cubes), keys
-
-
-def _plan_of_cubes(read: ReadStack, row: ExaminedStack, options: PictureOptions) -> Isotropic:
+def _plan_of_cubes(acquired: Assembled, row: ExaminedStack, options: PictureOptions) -> Isotropic:
     """Plan the isotropic series from the slices as acquired: values are interpolated once."""
     return isotropic(
-        read.acquired.volume,
+        acquired.volume,
         slice_positions_mm=row.slice_positions_mm,
         spacing_mm=options.isotropic_mm or None,
-        padding=read.acquired.padding,
+        padding=acquired.padding,
     )
 
 
@@ -236,14 +220,14 @@ def _next_of(slabs: Iterator[Planes], before: int) -> Planes | None:
         raise
 
 
-def _planes(grid: _Grid, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:
+def _planes(read: ReadStack, row: ExaminedStack, options: PictureOptions) -> Iterator[StackPlanes]:
     for planes in standard(
-        grid.volume,
+        read.working,
         thickness_mm=options.mpr_thickness_mm,
         step_mm=options.mpr_step_mm,
         mpr=options.mpr,
         mip=options.mip,
-        outside=grid.outside(),
+        outside=read.outside,
     ):
         yield StackPlanes(planes=planes, stack=row)
         del planes

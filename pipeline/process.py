@@ -33,6 +33,7 @@ from reconstruction.headers import Header
 from reconstruction.multiframe import Frames, is_multi_frame, read_frames, together
 from reconstruction.resample import (
     Regularised,
+    held_whole,
     positions_mm,
     region_centroid_lps_mm,
     region_volume_ml,
@@ -40,8 +41,9 @@ from reconstruction.resample import (
     slice_points_mm,
     to_acquired,
 )
+from reconstruction.room import give_back
 from reconstruction.slices import Refused, Stack, stack_of
-from reconstruction.volume import Mask, Volume
+from reconstruction.volume import Bits, Mask, PackedBits, Volume
 
 STRAIGHT_WITHIN_DEG = 0.1
 """A stack whose axis leaves the slice normal by more than this is tilted."""
@@ -74,11 +76,15 @@ class SeriesResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReadStack:
-    """A stack as volumes: as acquired, and on the even, unsheared grid that detectors and reformats work on."""
+    """A stack on the even, unsheared grid that detectors and reformats work on: the slices themselves, or resampled.
 
-    acquired: Assembled
+    ``outside`` (kji, on that grid) marks what holds no measurement; ``notes`` are those of the slices as acquired.
+    """
+
     working: Volume
+    outside: Bits | PackedBits | None
     regularised: Regularised | None
+    notes: tuple[str, ...]
 
 
 Watch = Callable[[str, int, int], object]
@@ -124,12 +130,38 @@ def read_stack(
 
     ``on_progress`` is told how many slices are assembled.
     """
-    acquired = assemble(stack, pixel_reader(dict(paths)), on_progress=on_progress)
-    if stack.even and stack.geometry.tilt_deg <= STRAIGHT_WITHIN_DEG:
-        return ReadStack(acquired=acquired, working=acquired.volume, regularised=None)
+    return straightened_stack(stack, assemble(stack, pixel_reader(dict(paths)), on_progress=on_progress))
+
+
+def straightened_stack(stack: Stack, acquired: Assembled) -> ReadStack:
+    """Bring an assembled stack to its working grid. Raises ReconstructionError.
+
+    The voxels of a tilted or uneven one are given back to the system while they are used: nobody may read ``acquired``
+    afterwards. Else a whole body would stand in memory twice.
+    """
+    notes, padding = acquired.notes, acquired.padding
+    if is_regular(stack):
+        return ReadStack(working=acquired.volume, outside=padding, regularised=None, notes=notes)
+
+    def used(slices: int) -> None:
+        give_back(acquired.volume.hu, slices)
+        if padding is not None:
+            give_back(padding, slices)
+
     positions = None if stack.even else stack.slice_positions_mm
-    regularised = regularise(acquired.volume, slice_positions_mm=positions, padding=acquired.padding)
-    return ReadStack(acquired=acquired, working=regularised.volume, regularised=regularised)
+    made = regularise(acquired.volume, slice_positions_mm=positions, padding=padding, used=used)
+    return ReadStack(working=made.volume, outside=made.packed_outside, regularised=made, notes=notes)
+
+
+def is_regular(stack: Stack) -> bool:
+    """Say whether the slices as acquired are an even, unsheared grid."""
+    return stack.even and stack.geometry.tilt_deg <= STRAIGHT_WITHIN_DEG
+
+
+def refuse_unworkable(stack: Stack) -> None:
+    """Raise NotAVolume where no working grid of a stack could be held; no pixel is read."""
+    if not is_regular(stack):
+        held_whole(stack.geometry, slice_positions_mm=None if stack.even else stack.slice_positions_mm)
 
 
 def stack_again(row: ExaminedStack, sources: Mapping[str, Source]) -> Stack:
@@ -216,9 +248,9 @@ def _examine(
         return _unread(row, str(error), detectors), []
     except MemoryError:
         return _unread(row, "its volume does not fit into memory", detectors), []
-    row = replace(row, notes=read.acquired.notes, working_grid=_working_grid(read))
+    row = replace(row, notes=read.notes, working_grid=_working_grid(read))
     working = read.working
-    del read  # the slices as acquired and their padding: detectors need the memory
+    del read  # what is outside: detectors need the memory
     with _timed(timings, "detect", clock):
         looked = [_look(detector, working, row) for detector in _watched(detectors, watch)]
     runs = tuple(each.run for each in looked)

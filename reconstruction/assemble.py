@@ -17,6 +17,7 @@ from reconstruction.frames import Elsewhere, Places, find_frames, read_frame, re
 from reconstruction.headers import Header, read_dataset
 from reconstruction.hounsfield import AIR_HU as AIR_HU
 from reconstruction.hounsfield import adds_whole_number, rescale_in_place
+from reconstruction.room import room
 from reconstruction.slices import Stack
 from reconstruction.volume import Bits, Hu, Volume
 
@@ -190,7 +191,7 @@ def _refuse_bomb(stack: Stack, read: PixelReader) -> None:
 def _room(stack: Stack) -> tuple[npt.NDArray[np.int16], Bits | None]:
     shape, padded = stack.geometry.shape, any(h.pixel_padding for h in stack.headers)
     try:
-        return np.empty(shape, dtype=np.int16), np.zeros(shape, dtype=np.bool_) if padded else None
+        return room(shape, np.int16), room(shape, np.bool_) if padded else None
     except MemoryError as error:
         raise NotAVolume(f"{shape[0]} slices of {shape[1]}x{shape[2]} pixels do not fit into memory") from error
 

@@ -12,9 +12,10 @@ from reconstruction.geometry import Geometry, Points
 from reconstruction.planes import KIND_OF, Orientation, Planes, PlanesKind, Projection, Slab
 from reconstruction.resample import in_threads
 from reconstruction.slab_kernels import fill, maxima
-from reconstruction.volume import Bits, Hu, Volume
+from reconstruction.volume import Bits, Hu, PackedBits, Volume
 
 Edges = tuple[Points, Points]
+_ROWS_AT_A_TIME = 64  # of what is outside no more is spread at once than lies between these
 _SAME_SPACING = 1e-3  # mm; finer differences are header rounding
 _AXES = {"axial": (1, 0, 2), "coronal": (0, 1, 2), "sagittal": (0, 2, 1)}  # which array axis runs down, across, along
 _HOW: dict[Projection, int] = {"mean": 0, "mip": 1, "minip": 2}  # as the kernels know them
@@ -27,7 +28,7 @@ def standard(
     step_mm: float = 3.0,
     mpr: bool = True,
     mip: bool = True,
-    outside: Bits | None = None,
+    outside: Bits | PackedBits | None = None,
 ) -> Iterator[Planes]:
     """Yield coronal and sagittal mean slabs (``mpr``), then axial, coronal and sagittal maxima (``mip``).
 
@@ -35,7 +36,8 @@ def standard(
     follow the volume's own axes. They are shown the radiological way whatever the order of storage: patient's right
     on the left of axial and coronal pictures, anterior on the left of sagittal ones, head up, anterior up on axial
     ones; pixels are square. Slabs lie exactly ``step_mm`` apart, pixels at their edges count by their share.
-    ``outside`` (kji, as Regularised has it) marks voxels that hold no measurement: they do not count. Raises
+    ``outside`` (kji, as Regularised has it; packed it takes less room) marks voxels that hold no measurement: they do
+    not count. Raises
     NotAVolume for a sheared volume (regularise it first), ImpossibleView for a thickness or step that is none.
     """
     slab = Slab(thickness_mm=thickness_mm, step_mm=step_mm)
@@ -51,7 +53,7 @@ def standard(
     return each()
 
 
-def slabs(volume: Volume, orientation: Orientation, *, slab: Slab, outside: Bits | None = None) -> Planes:
+def slabs(volume: Volume, orientation: Orientation, *, slab: Slab, outside: Bits | PackedBits | None = None) -> Planes:
     """Make axial, coronal or sagittal slabs of any thickness: their mean, maximum (MIP) or minimum (MinIP).
 
     As in ``standard``; a slab is at least one voxel thick. Means weigh pixels at a slab's edges by their share;
@@ -65,20 +67,32 @@ def slabs(volume: Volume, orientation: Orientation, *, slab: Slab, outside: Bits
     return _slabs(source, hidden, orientation, slab)
 
 
-def _upright(volume: Volume, outside: Bits | None) -> tuple[Volume, Bits]:
+_Hidden = Bits | PackedBits
+
+
+def _upright(volume: Volume, outside: _Hidden | None) -> tuple[Volume, _Hidden]:
     """The volume with axes head-feet, front-back, right-left, and what is hidden in it (empty: nothing)."""
     if not is_straight(volume.geometry):
         raise NotAVolume("a sheared volume cannot be reformatted; regularise it first")
     source = axial_first(volume)
     if outside is not None and outside.shape != volume.hu.shape:
         raise NotAVolume(f"outside of shape {outside.shape} for a volume of {volume.hu.shape}")
-    hidden = np.zeros((0, 0, 0), dtype=np.bool_)
-    if outside is not None and outside.any():
-        before, after = (v.geometry.affine[:3, :3].T for v in (volume, source))
-        order = [next(n for n in range(3) if np.array_equal(before[n], axis)) for axis in after]
-        hidden = np.ascontiguousarray(outside.transpose(order)).view()
-    hidden.flags.writeable = False  # or the kernels would be compiled a second time
-    return source, hidden
+    if outside is None or not (outside.packed if isinstance(outside, PackedBits) else outside).any():
+        return source, np.zeros((0, 0, 0), dtype=np.bool_)
+    before, after = (v.geometry.affine[:3, :3].T for v in (volume, source))
+    order = [next(n for n in range(3) if np.array_equal(before[n], axis)) for axis in after]
+    if isinstance(outside, PackedBits):
+        if order == [0, 1, 2]:
+            return source, outside
+        outside = outside.slices()
+    return source, np.ascontiguousarray(outside.transpose(order))
+
+
+def _read_only(bits: Bits) -> Bits:
+    """Return a view that cannot be written, or the kernels would be compiled a second time."""
+    view = bits.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,7 +111,7 @@ class _View:
     backwards: bool
 
 
-def _slabs(source: Volume, hidden: Bits, orientation: Orientation, slab: Slab) -> Planes:
+def _slabs(source: Volume, hidden: _Hidden, orientation: Orientation, slab: Slab) -> Planes:
     """Read the voxels once, straight into the pictures: each pixel is rounded once."""
     across = _AXES[orientation][1]
     low, high = _edges(source.geometry, across, slab)
@@ -106,10 +120,39 @@ def _slabs(source: Volume, hidden: Bits, orientation: Orientation, slab: Slab) -
         low, high = low[::-1].copy(), high[::-1].copy()
     hu = np.empty((len(low), len(view.rows), source.geometry.shape[view.axes[2]]), dtype=np.int16)
     layout = (across, _HOW[slab.projection], view.backwards)
-    in_threads(lambda span: fill((source.hu, hidden), (view.rows, low, high), layout, hu, span), len(view.rows))
+    for span, first, cut in _parts(source.hu, hidden, view):
+        _fill_rows(cut, (view.rows - first, low, high), layout, hu, span)
     thickness = float(high[0] - low[0]) * source.geometry.spacing_mm[across]
     step = slab.distance_mm if len(low) > 1 else None
     return _planes(source.geometry, view, hu, (thickness, step), (orientation, KIND_OF[slab.projection]))
+
+
+def _parts(hu: Hu, hidden: _Hidden, view: _View) -> Iterator[tuple[tuple[int, int], int, tuple[Hu, Bits]]]:
+    """Yield picture rows (first, end), the first slice that they need, and the slices with what is hidden in them.
+
+    All at once, unless what is hidden is packed: then it is spread for some rows at a time.
+    """
+    rows = view.rows
+    if not isinstance(hidden, PackedBits) or view.axes[0] != 0:
+        spread = hidden.slices() if isinstance(hidden, PackedBits) else hidden
+        yield (0, len(rows)), 0, (hu, _read_only(spread))
+        return
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        some = rows[start : start + _ROWS_AT_A_TIME]
+        first, end = min(int(some.min()), max(len(hu) - 2, 0)), min(int(some.max()) + 2, len(hu))
+        yield (start, start + len(some)), first, (hu[first:end], _read_only(hidden.slices(first, end)))
+
+
+def _fill_rows(
+    source: tuple[Hu, Bits],
+    places: tuple[Points, Points, Points],
+    layout: tuple[int, int, bool],
+    pictures: Hu,
+    rows: tuple[int, int],
+) -> None:
+    """Fill some rows of every picture, in threads."""
+    first, end = rows
+    in_threads(lambda span: fill(source, places, layout, pictures, (first + span[0], first + span[1])), end - first)
 
 
 def _mips(source: Volume) -> Iterator[Planes]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from reconstruction.errors import NotAVolume
 from reconstruction.geometry import Geometry, Points
-from reconstruction.volume import Bits, Hu, Mask, Volume
+from reconstruction.volume import Bits, Hu, Mask, PackedBits, Volume
 
 OUTSIDE_HU = -1024
 MOST_VOXELS = 2**30
@@ -34,12 +34,12 @@ class Regularised:
 
     volume: Volume
     max_distance_to_slice_mm: float
-    _outside: npt.NDArray[np.uint8]  # eight voxels a byte: as bools it would be half as large as the volume
+    packed_outside: PackedBits
 
     @property
     def outside(self) -> Bits:
         """Mark (kji) the voxels that no acquired pixel covers, or that padding touches; they hold -1024. Made anew."""
-        return np.unpackbits(self._outside, axis=-1, count=self.volume.hu.shape[-1]).view(np.bool_)
+        return self.packed_outside.slices()
 
 
 def regularise(
@@ -48,6 +48,7 @@ def regularise(
     slice_positions_mm: Sequence[float] | None = None,
     spacing_mm: float | None = None,
     padding: Bits | None = None,
+    used: Callable[[int], object] = lambda _slices: None,
 ) -> Regularised:
     """Resample a stack as acquired to a straight, even, isotropic grid.
 
@@ -58,21 +59,19 @@ def regularise(
     reach; nothing is extrapolated beyond the first and last slice. ``slice_positions_mm`` are distances
     from the first slice along the normal (None: even). The default spacing is min(1, max(pixel, step / 3)) mm, or
     between that and 1 mm what keeps the grid within MOST_VOXELS. ``padding`` (kji, True where the scanner measured
-    nothing) is never interpolated. Raises NotAVolume, also where the grid would be larger.
+    nothing) is never interpolated. ``used`` is told, more and more, how many of the first slices nothing more is read
+    of. Raises NotAVolume, also where the grid would be larger.
     """
-    spacing = spacing_mm
-    if spacing is None:
-        spacing = _fitting_spacing(volume.geometry, positions_mm(volume.geometry, slice_positions_mm))
-    straight = straightened(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing)
-    _refuse_too_large(straight.grid, spacing)
+    straight = held_whole(volume.geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing_mm)
     try:
-        hu, outside = _read_off_whole(straight, volume, padding)
+        hu, outside = _read_off_whole(straight, volume, padding, used)
     except MemoryError as error:
+        spacing = straight.grid.spacing_mm[0]
         raise NotAVolume(_too_large(straight.grid, spacing, "does not fit into memory")) from error
     return Regularised(
         volume=Volume(hu=hu, geometry=straight.grid),
         max_distance_to_slice_mm=straight.max_distance_to_slice_mm,
-        _outside=outside,
+        packed_outside=outside,
     )
 
 
@@ -111,15 +110,30 @@ class Straightened:
         return outside
 
 
-def _read_off_whole(straight: Straightened, volume: Volume, padding: Bits | None) -> tuple[Hu, npt.NDArray[np.uint8]]:
-    """Resample the whole grid, some planes at a time; return its values and what lies outside, eight voxels a byte."""
+def _read_off_whole(
+    straight: Straightened, volume: Volume, padding: Bits | None, used: Callable[[int], object]
+) -> tuple[Hu, PackedBits]:
+    """Resample the whole grid, some planes at a time; return its values and what lies outside."""
     planes, rows, columns = straight.grid.shape
     hu = np.empty(straight.grid.shape, dtype=np.int16)
     outside = np.empty((planes, rows, -(-columns // 8)), dtype=np.uint8)
     for k in range(0, planes, _PLANES_AT_A_TIME):
         part = slice(k, k + _PLANES_AT_A_TIME)
         outside[part] = np.packbits(straight.read_into(hu[part], volume, padding, (k, 0, 0)), axis=-1)
-    return hu, outside
+        used(len(volume.hu) if part.stop >= planes else int(straight.between[0][part.stop]))
+    return hu, PackedBits(packed=outside, columns=columns)
+
+
+def held_whole(
+    geometry: Geometry, *, slice_positions_mm: Sequence[float] | None = None, spacing_mm: float | None = None
+) -> Straightened:
+    """Lay the grid of ``regularise`` over a stack; no voxel is needed to refuse it. Raises NotAVolume."""
+    spacing = spacing_mm
+    if spacing is None:
+        spacing = _fitting_spacing(geometry, positions_mm(geometry, slice_positions_mm))
+    straight = straightened(geometry, slice_positions_mm=slice_positions_mm, spacing_mm=spacing)
+    _refuse_too_large(straight.grid, spacing)
+    return straight
 
 
 def straightened(

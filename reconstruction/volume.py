@@ -29,6 +29,27 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PackedBits:
+    """What belongs to a region of a whole grid (kji), eight voxels a byte: as bools it takes half of a volume's room.
+
+    ``packed`` is (slices, rows, bytes), as numpy packs along a row of ``columns`` voxels.
+    """
+
+    packed: npt.NDArray[np.uint8]
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the grid's shape."""
+        slices, rows, _ = self.packed.shape
+        return slices, rows, self.columns
+
+    def slices(self, first: int = 0, end: int | None = None) -> Bits:
+        """Return the slices ``first`` up to ``end`` (None: to the last) as bools, made anew."""
+        return np.unpackbits(self.packed[first:end], axis=-1, count=self.columns).view(np.bool_)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mask:
     """A region of a volume: a cropped bool array, where it starts in the volume's grid, and that whole grid.
 

@@ -23,6 +23,7 @@ ALWAYS = {
     "render_first_frame_s",
     "linear_exponent",
     "whole_body_memory_times_int16",
+    "tilted_body_memory_times_int16",
 }
 
 

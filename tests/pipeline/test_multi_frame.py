@@ -17,8 +17,9 @@ from pipeline.detectors.hemorrhage import HemorrhageDetector
 from pipeline.model import Role
 from pipeline.phantom import BleedWish, Patient, ScanOptions, WrittenSeries, make_patient, write_series
 from pipeline.phantom.multi_frame import HTJ2K, JPEG_LS, RLE, enhanced_ct, legacy_converted_ct, write_enhanced
-from pipeline.process import SeriesResult, Source, process_series, read_stack, stack_again
+from pipeline.process import SeriesResult, Source, process_series, stack_again
 from pipeline.select import digest_of
+from reconstruction.assemble import assemble, pixel_reader
 from reconstruction.errors import ReconstructionError
 from reconstruction.headers import read_header
 
@@ -105,7 +106,7 @@ def test_a_stack_of_frames_is_found_again_as_it_was_read(series: WrittenSeries, 
     )
     assert row.geometry is not None
     assert row.geometry.agrees_with(stack.geometry, within_mm=0.0)
-    assert 32 == len(read_stack(stack, {row.instances[0]: path}).acquired.volume.hu)
+    assert 32 == len(assemble(stack, pixel_reader({row.instances[0]: path})).volume.hu)
     with pytest.raises(ReconstructionError, match="a slice cannot be found again"):
         stack_again(row, {})
     path.unlink()

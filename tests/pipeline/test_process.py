@@ -23,10 +23,22 @@ from pipeline.model import (
     StudyStatus,
 )
 from pipeline.ports import Detector
-from pipeline.process import SeriesResult, Source, assemble_report, process_series
+from pipeline.process import (
+    SeriesResult,
+    Source,
+    assemble_report,
+    process_series,
+    refuse_unworkable,
+    straightened_stack,
+)
 from pipeline.select import digest_of
+from reconstruction.assemble import assemble, pixel_reader
+from reconstruction.errors import NotAVolume
+from reconstruction.geometry import Geometry
 from reconstruction.headers import read_header
-from reconstruction.volume import Mask, Volume
+from reconstruction.resample import regularise
+from reconstruction.slices import stack_of
+from reconstruction.volume import Mask, PackedBits, Volume
 
 Points = npt.NDArray[np.float64]
 WriteSeries = Callable[..., list[Path]]
@@ -129,6 +141,39 @@ def test_a_finding_lies_and_measures_true_on_the_acquired_slices(
     straight = tilt_deg == 0.0 and positions == EVEN
     assert straight == (row.working_grid is None)
     assert abs(tilt_deg) == pytest.approx(row.acquisition.tilt_deg, abs=1e-3)
+
+
+def test_slices_as_acquired_are_given_back_while_they_are_straightened(write_series: WriteSeries) -> None:
+    """Where they were a megabyte and more, they read as zeros afterwards; the straight volume is what it would be."""
+    paths = write_series([0.5 * n for n in range(140)], ball, tilt_deg=15.0)
+    headers = [read_header(path) for path in paths]
+    stack = stack_of(headers)
+    reader = pixel_reader({header.sop_instance_uid: path for header, path in zip(headers, paths, strict=True)})
+    kept, acquired = (assemble(stack, reader) for _ in range(2))
+    made = straightened_stack(stack, acquired)
+    expected = regularise(kept.volume, padding=kept.padding)
+    assert np.array_equal(expected.volume.hu, made.working.hu)
+    assert isinstance(made.outside, PackedBits)
+    assert np.array_equal(expected.outside, made.outside.slices())
+    assert kept.volume.hu.any()
+    assert not acquired.volume.hu.any()
+
+
+def test_a_stack_without_a_grid_that_could_be_held_is_refused_before_a_pixel_is_read(write_series: WriteSeries) -> None:
+    headers = [read_header(path) for path in write_series(EVEN, ball, tilt_deg=15.0)]
+    refuse_unworkable(stack_of(headers))
+    far = replace(stack_of(headers), geometry=stretched(stack_of(headers).geometry))
+    with pytest.raises(NotAVolume, match="too large to be held"):
+        refuse_unworkable(far)
+    straight = stack_of([read_header(path) for path in write_series(EVEN, ball)])
+    refuse_unworkable(straight)
+
+
+def stretched(geometry: Geometry) -> Geometry:
+    """Pixels so wide that a straight grid of 1 mm would be gigabytes."""
+    affine = geometry.affine.copy()
+    affine[:3, :3] *= 60.0
+    return Geometry(affine=affine, shape=geometry.shape)
 
 
 def test_the_working_grid_is_even_and_unsheared_and_told(write_series: WriteSeries) -> None:

@@ -19,7 +19,7 @@ from reconstruction.geometry import Geometry
 from reconstruction.planes import Orientation, Planes, Projection, Slab
 from reconstruction.project import slabs, standard
 from reconstruction.resample import OUTSIDE_HU
-from reconstruction.volume import Volume
+from reconstruction.volume import PackedBits, Volume
 
 SPACING_KJI = (2.0, 0.8, 0.8)
 SHAPE = (20, 40, 48)
@@ -164,6 +164,10 @@ def test_making_pictures_takes_little_more_memory_than_the_largest_of_them() -> 
     assert peak < biggest + 0.1 * volume.hu.nbytes
 
 
+def packed(bits: npt.NDArray[np.bool_]) -> PackedBits:
+    return PackedBits(packed=np.packbits(bits, axis=-1), columns=bits.shape[-1])
+
+
 _EXTREMES: dict[Projection, Callable[..., npt.NDArray[np.float64]]] = {
     "mean": np.average,
     "mip": lambda values, axis, weights: values[:, weights > 0].max(axis=axis),
@@ -225,12 +229,32 @@ def test_what_is_outside_wins_no_projection(orientation: Orientation, order: tup
     ways: list[tuple[Projection, Callable[..., Any]]] = [("minip", np.nanmin), ("mip", np.nanmax), ("mean", np.nanmean)]
     for projection, plain in ways:
         slab = Slab(thickness_mm=20, count=1, projection=projection)
-        planes = slabs(volume, orientation, slab=slab, outside=np.ascontiguousarray(outside.transpose(order)))
+        stored = np.ascontiguousarray(outside.transpose(order))
+        planes = slabs(volume, orientation, slab=slab, outside=stored)
+        assert_array_equal(planes.hu, slabs(volume, orientation, slab=slab, outside=packed(stored)).hu)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a line without any voxel is the point
             wanted = plain(np.where(outside, np.nan, hu), axis=across)
         expected = np.nan_to_num(wanted, nan=OUTSIDE_HU)
         assert_allclose(planes.hu[0], expected if orientation == "axial" else expected[::-1], atol=0.51)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("slice_mm", [0.7, 1.0, 1.3])
+def test_what_is_packed_counts_as_what_is_not_however_many_rows_there_are(*, flipped: bool, slice_mm: float) -> None:
+    """Packed it is spread for some rows at a time, which must not show at their seams."""
+    shape = (150, 9, 11)
+    rng = np.random.default_rng(6)
+    outside = rng.random(shape) < 0.3
+    hu = np.where(outside, OUTSIDE_HU, rng.integers(-900, 3000, shape)).astype(np.int16)
+    volume = stored_otherwise(
+        Volume(hu=hu, geometry=on_grid(shape, (slice_mm, 1.0, 1.0))), (flipped, False, False), (0, 1, 2)
+    )
+    stored = np.ascontiguousarray(outside[::-1] if flipped else outside)
+    plain = standard(volume, thickness_mm=2.5, step_mm=2.0, outside=stored)
+    tight = standard(volume, thickness_mm=2.5, step_mm=2.0, outside=packed(stored))
+    for one, other in zip(plain, tight, strict=True):
+        assert_array_equal(one.hu, other.hu)
 
 
 def test_rows_between_a_covered_and_an_outside_slice_follow_the_nearer() -> None:

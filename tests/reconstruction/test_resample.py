@@ -114,6 +114,37 @@ def test_the_extent_covers_every_acquired_voxel() -> None:
     assert result.outside.any()
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    tilt_deg=st.floats(-20.0, 20.0),
+    gaps_mm=st.lists(st.floats(0.7, 6.0), min_size=30, max_size=60),
+    spacing_mm=st.floats(0.8, 3.0),
+)
+def test_slices_that_are_said_to_be_used_are_read_no_more(
+    tilt_deg: float, gaps_mm: list[float], spacing_mm: float
+) -> None:
+    geometry = stack(tilt_deg=tilt_deg, step_mm=3.0, slices=len(gaps_mm) + 1)
+    positions = np.concatenate([[0.0], np.cumsum(gaps_mm)]).tolist()
+    hu = np.random.default_rng(4).integers(-1000, 2000, geometry.shape).astype(np.int16)
+    padding = np.random.default_rng(5).random(geometry.shape) < 0.01
+    expected = regularise(
+        Volume(hu=hu.copy(), geometry=geometry), slice_positions_mm=positions, spacing_mm=spacing_mm, padding=padding
+    )
+    told: list[int] = []
+
+    def used(slices: int) -> None:
+        told.append(slices)
+        spoilt[:slices], blocked[:slices] = 3000, True
+
+    spoilt, blocked = hu.copy(), padding.copy()
+    volume = Volume(hu=spoilt.view(), geometry=geometry)
+    made = regularise(volume, slice_positions_mm=positions, spacing_mm=spacing_mm, padding=blocked, used=used)
+    np.testing.assert_array_equal(expected.volume.hu, made.volume.hu)
+    np.testing.assert_array_equal(expected.outside, made.outside)
+    assert sorted(told) == told
+    assert len(positions) == told[-1]
+
+
 def test_padding_is_never_interpolated() -> None:
     geometry = stack(tilt_deg=0.0, step_mm=3.0, slices=8)
     hu = np.full(geometry.shape, 40, dtype=np.int16)
