@@ -88,7 +88,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(service.worker.stop, STOP_WITHIN_S)
         service.listener.start()
         resources.callback(service.listener.stop)
-        keeper = Keeper(Removal(database, settings.state_dir), settings.retention)
+        keeper = Keeper(Removal(database, settings.state_dir, auditor=audit), settings.retention)
         keeper.start()
         resources.callback(keeper.stop)
         _log.info(
