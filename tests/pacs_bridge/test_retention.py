@@ -1,6 +1,5 @@
 """Which studies' images may go, and which never?"""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,7 +51,7 @@ def test_what_must_stay_makes_no_room() -> None:
     assert [("0", False), ("1", True)] == [(d.study.study_instance_uid, d.removes) for d in decisions]
 
 
-STAYS = [
+STAYS: list[dict[str, Any]] = [
     {"arriving": True},
     {"unfinished": True},
     {"reported": False},
@@ -78,11 +77,9 @@ def many(draw: st.DrawFn) -> list[StudyFacts]:
     """Draw studies, the oldest first, in every state."""
     ages = sorted(draw(st.lists(st.floats(0, 400), max_size=12)), reverse=True)
     flags = ("arriving", "unfinished", "reported", "promised", "in_conflict")
+    sizes, counts, either = st.integers(0, 900), st.integers(0, 2), st.booleans()
     return [
-        replace(
-            study(age, uid=str(n), size_mb=draw(st.integers(0, 900)), unforwarded=draw(st.integers(0, 2))),
-            **{flag: draw(st.booleans()) for flag in flags},
-        )
+        study(age, uid=str(n), size_mb=draw(sizes), unforwarded=draw(counts), **{flag: draw(either) for flag in flags})
         for n, age in enumerate(ages)
     ]
 
