@@ -352,8 +352,9 @@ def _secret(path: Path, incoming: Path) -> bytes:
 
 
 def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_at: datetime) -> dict[str, Any]:
+    told = facts.as_json()
     return {
-        **facts.as_json(),
+        **told,
         "content_hash": stored.content_hash,
         "path": stored.path,
         "size_bytes": stored.size_bytes,
@@ -361,7 +362,7 @@ def _as_row(facts: InstanceFacts, stored: StoredFile, calling_ae: str, received_
         "header": stored.header,
         "calling_ae": calling_ae,
         "received_at": received_at.isoformat(),
-        "facts": json.dumps(facts.as_json()),
+        "facts": json.dumps(told),
     }
 
 

@@ -6,7 +6,7 @@ What comes before the pixels must be whole, and so must the pixels; what follows
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Final, NamedTuple
@@ -25,6 +25,7 @@ _UNDEFINED: Final = 0xFFFFFFFF
 _LONG_FORM: Final = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
+_SHORT_FORM: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
 class Place(NamedTuple):
@@ -63,16 +64,39 @@ def elements_of(dataset: bytes | mmap, transfer_syntax: str, *, start: int = 0) 
     content: bytes | mmap = dataset
     if transfer_syntax in DEFLATED:
         content, start = _inflated(memoryview(dataset)[start:]), 0
-    walk = _Walk(content, implicit=transfer_syntax == IMPLICIT_VR, order=">" if transfer_syntax == BIG_ENDIAN else "<")
-    places: dict[int, Place] = {}
-    last, ascending = -1, True
     try:
-        for tag, place in walk.top_level(start):
-            ascending, last = ascending and tag > last, tag
-            places.setdefault(tag, place)
+        elements = _walk(content, transfer_syntax).elements(start)
     except struct.error as cut:
         raise CannotUnderstand("it ends in the middle of an element") from cut
-    return Elements(content=content, places=places, ascending=ascending, start=start)
+    require_whole(elements, len(content))
+    return elements
+
+
+def elements_at_the_start(beginning: bytes, transfer_syntax: str) -> Elements | None:
+    """Find the elements of a data set of which only the beginning has come; None: wait for all of it.
+
+    That the rest is whole is for `require_whole` to say, once its length is known.
+    """
+    if transfer_syntax in DEFLATED:
+        return None
+    try:
+        elements = _walk(beginning, transfer_syntax).elements(0)
+    except (struct.error, CannotUnderstand):
+        return None
+    last = max(elements.places.values(), key=lambda place: place.end, default=None)
+    is_known = last is not None and any(tag in PIXELS for tag in elements.places) and not last.undefined
+    return elements if is_known else None
+
+
+def require_whole(elements: Elements, length: int) -> None:
+    """Raise CannotUnderstand where ``length`` bytes end before an element does."""
+    if any(place.end > length for place in elements.places.values()):
+        raise CannotUnderstand("it ends in the middle of an element")
+
+
+def _walk(content: bytes | mmap, transfer_syntax: str) -> "_Walk":
+    order = ">" if transfer_syntax == BIG_ENDIAN else "<"
+    return _Walk(content, implicit=transfer_syntax == IMPLICIT_VR, order=order)
 
 
 def _inflated(dataset: memoryview) -> bytes:
@@ -98,7 +122,7 @@ class _Element:
 class _Walk:
     """Steps over the elements of encoded bytes; every step goes forward, so it ends."""
 
-    __slots__ = ("_bytes", "_implicit", "_long", "_short", "_tag")
+    __slots__ = ("_bytes", "_explicit", "_implicit", "_long", "_short", "_tag")
 
     def __init__(self, dataset: bytes | mmap, *, implicit: bool, order: str) -> None:
         self._bytes = dataset
@@ -106,18 +130,34 @@ class _Walk:
         self._tag = struct.Struct(order + "HH")
         self._short = struct.Struct(order + "H")
         self._long = struct.Struct(order + "L")
+        self._explicit = struct.Struct(order + "HH2sH")
 
-    def top_level(self, position: int) -> Iterator[tuple[int, Place]]:
-        """Yield each element from ``position`` up to the pixels, which are checked to be whole."""
-        while position < len(self._bytes):
-            at = position
-            element = self._element(position, self._implicit)
-            position = self._end_of(element)
-            if position > len(self._bytes):
-                raise CannotUnderstand("it ends in the middle of an element")
-            yield element.tag, Place(at, element.start, position, element.length == _UNDEFINED)
-            if element.tag in PIXELS:
-                return
+    def elements(self, start: int) -> Elements:
+        """Find the elements from ``start`` up to the pixels; the last may end after the bytes do."""
+        places: dict[int, Place] = {}
+        position, last, ascending, length = start, -1, True, len(self._bytes)
+        while position < length:
+            tag, place = self._short_element(position) or self._any_element(position)
+            position = place.end
+            ascending, last = ascending and tag > last, tag
+            places.setdefault(tag, place)
+            if tag in PIXELS:
+                break
+        return Elements(content=self._bytes, places=places, ascending=ascending, start=start)
+
+    def _short_element(self, position: int) -> tuple[int, Place] | None:
+        """Read an element as most are: of an explicit VR whose length has two bytes."""
+        if self._implicit:
+            return None
+        group, number, vr, length = self._explicit.unpack_from(self._bytes, position)
+        if vr not in _SHORT_FORM or group == 0xFFFE:
+            return None
+        return group << 16 | number, Place(position, position + 8, position + 8 + length, undefined=False)
+
+    def _any_element(self, position: int) -> tuple[int, Place]:
+        element = self._element(position, self._implicit)
+        end = self._end_of(element)
+        return element.tag, Place(position, element.start, end, element.length == _UNDEFINED)
 
     def _element(self, position: int, implicit: bool) -> _Element:  # noqa: FBT001 - the syntax, not a choice
         group, number = self._tag.unpack_from(self._bytes, position)

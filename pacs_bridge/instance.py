@@ -4,7 +4,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydicom.charset import convert_encodings, decode_bytes
@@ -64,7 +64,7 @@ class InstanceFacts:
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as JSON takes them."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def facts_from_json(facts: Mapping[str, Any]) -> InstanceFacts:

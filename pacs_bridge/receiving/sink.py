@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pacs_bridge.archive import stored_file
 from pacs_bridge.archive_files import ArchiveFiles, PartFile
 from pacs_bridge.arrived_header import header_of
-from pacs_bridge.elements import Elements, elements_of
+from pacs_bridge.elements import Elements, elements_at_the_start, elements_of, require_whole
 from pacs_bridge.errors import CannotUnderstand, StorageFull
-from pacs_bridge.instance import facts_of, is_uid
+from pacs_bridge.instance import InstanceFacts, facts_of, is_uid
 from pacs_bridge.part10 import file_header
 from pacs_bridge.receiving.command import Command
 from pacs_bridge.receiving.desk import Answer, Entry, FrontDesk
 from pacs_bridge.store_status import StoreStatus
+from reconstruction.headers import Header
 
 READ_BACK_BYTES = 32 * 2**20
 """What is larger is looked at through the page cache, and never held in memory as a whole."""
@@ -29,13 +30,22 @@ class Reception:
     maximum_instance_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of a data set's elements."""
+
+    elements: Elements
+    facts: InstanceFacts
+    header: Header | None
+
+
 class InstanceSink:
     """Takes the data set of one C-STORE request, and answers it. What goes wrong is kept for the answer.
 
     The rest of a data set that is not kept must still be read, or the sender would never listen to the answer.
     """
 
-    __slots__ = ("_command", "_part", "_reception", "_refusal", "_transfer_syntax")
+    __slots__ = ("_command", "_part", "_read", "_reception", "_refusal", "_transfer_syntax")
 
     def __init__(self, reception: Reception, command: Command, transfer_syntax: str) -> None:
         """Open its file, if the disk lets us."""
@@ -44,6 +54,7 @@ class InstanceSink:
         self._transfer_syntax = transfer_syntax
         self._refusal: Answer | None = None
         self._part: PartFile | None = None
+        self._read: _Read | None = None
         try:
             self._part = self._begun()
         except (StorageFull, OSError) as problem:
@@ -61,6 +72,9 @@ class InstanceSink:
                 Answer(StoreStatus.OUT_OF_RESOURCES, f"larger than {megabytes} MB, listener.maximum_instance_mb")
             )
             return
+        if not self._part.size_bytes:
+            # Now, while the rest is still on its way, reading the header costs nobody any time.
+            self._read = self._read_ahead(bytes(fragment))
         try:
             self._part.write(fragment)
         except (StorageFull, OSError) as problem:
@@ -103,21 +117,36 @@ class InstanceSink:
         part = self._part
         if part is None or not part.size_bytes:
             raise CannotUnderstand("it is empty")
-        elements = self._elements(part)
-        facts = facts_of(elements, self._transfer_syntax)
-        if facts.sop_class_uid != self._command.sop_class_uid:
+        read = self._whole(part)
+        if read.facts.sop_class_uid != self._command.sop_class_uid:
             return Answer(StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
-        header = header_of(elements, self._transfer_syntax) if facts.is_ct else None
-        if facts.sop_instance_uid != self._command.sop_instance_uid:
-            part = self._part = part.copied(self._meta(facts.sop_instance_uid))
-        stored = stored_file(part.keep(), self._transfer_syntax, header)
+        if read.facts.sop_instance_uid != self._command.sop_instance_uid:
+            part = self._part = part.copied(self._meta(read.facts.sop_instance_uid))
+        stored = stored_file(part.keep(), self._transfer_syntax, read.header)
         entry = Entry(
-            facts=facts,
+            facts=read.facts,
             stored=stored,
             calling_ae=self._reception.calling_ae,
             association=self._reception.association,
         )
         return self._reception.desk.enter(entry)
+
+    def _whole(self, part: PartFile) -> _Read:
+        if self._read is None:
+            return self._read_of(self._elements(part))
+        require_whole(self._read.elements, part.size_bytes)
+        return self._read
+
+    def _read_ahead(self, beginning: bytes) -> _Read | None:
+        elements = elements_at_the_start(beginning, self._transfer_syntax)
+        try:
+            return None if elements is None else self._read_of(elements)
+        except CannotUnderstand:
+            return None  # to be said at the end, when all has come
+
+    def _read_of(self, elements: Elements) -> _Read:
+        facts = facts_of(elements, self._transfer_syntax)
+        return _Read(elements, facts, header_of(elements, self._transfer_syntax) if facts.is_ct else None)
 
     def _elements(self, part: PartFile) -> Elements:
         if part.size_bytes <= READ_BACK_BYTES:
