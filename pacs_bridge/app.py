@@ -22,7 +22,7 @@ from pacs_bridge.archive import Archive, Extent
 from pacs_bridge.arrival import Instruction, Limits, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.audit import Auditor, unheard
 from pacs_bridge.audit_trail import kept
-from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, DeliverHandler
+from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, REJECT, DeliverHandler
 from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import Destination, destinations_of
 from pacs_bridge.errors import AlreadyServing
@@ -45,9 +45,13 @@ from pacs_bridge.intake import Consequences, Intake
 from pacs_bridge.ledger import Ledger
 from pacs_bridge.listener import PRELOAD as RECEIVING
 from pacs_bridge.listener import Listener
+from pacs_bridge.procedure_steps import MODALITY_PERFORMED_PROCEDURE_STEP
+from pacs_bridge.procedure_steps_service import ProcedureSteps
 from pacs_bridge.reception import admission_of, listener_of
+from pacs_bridge.rejections import RejectHandler
 from pacs_bridge.removal import Keeper, Removal
 from pacs_bridge.results import identifiers
+from pacs_bridge.services import Service
 from pacs_bridge.settings import Settings, SettingsError
 from pacs_bridge.warm import step_back, warm_up
 from pipeline.errors import UnknownDetector
@@ -224,7 +228,10 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack, aud
         random=random.Random(),
     )
     submitter.wake = worker.wake
-    reception = ReceptionDesk(admission_of(settings), intake, services={}, audit=audit, now=desk.now)
+    services: dict[str, Service] = {
+        MODALITY_PERFORMED_PROCEDURE_STEP: ProcedureSteps(database, declare=intake.declared, now=desk.now),
+    }
+    reception = ReceptionDesk(admission_of(settings), intake, services=services, audit=audit, now=desk.now)
     listener = listener_of(settings, reception, desk.archive.files)
     return _Service(desk=desk, listener=listener, intake=intake, worker=worker)
 
@@ -247,7 +254,7 @@ def _lanes(desk: Desk, database: Database, resources: ExitStack) -> Sequence[Lan
             name="triage",
             executor=flags,
             machine=Machine(memory_mb=memory_mb - pictures_mb, slots=settings.workers.processes),
-            handlers={TRIAGE: TriageHandler(desk=desk)},
+            handlers={TRIAGE: TriageHandler(desk=desk), REJECT: RejectHandler(desk=desk)},
             limit_s=JOB_LIMIT_S,
             give_up_at=GIVE_UP_AT,
         ),

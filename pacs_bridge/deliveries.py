@@ -1,11 +1,11 @@
 """How do finished objects reach their destinations? One job for each destination and group of objects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sqlite3 import Connection
 
 from pacs_bridge.audit import Party, instances_sent
-from pacs_bridge.commitment_jobs import commit_job, committing, only_of
+from pacs_bridge.commitment_jobs import ONLY, commit_job, committing, only_of
 from pacs_bridge.desk import Desk, study_of, version_of
 from pacs_bridge.destinations import deliver
 from pacs_bridge.ledger import CommittedReport, KeptObject
@@ -15,7 +15,11 @@ from scheduler.errors import Transient, UnknownJob
 from scheduler.job import ROUTINE, STAT, URGENT, Job, JobRequest, Status
 from scheduler.worker import Nothing, Task
 
-DELIVER = "deliver:"
+DELIVER, REJECT = "deliver:", "reject"
+FLAGS, PICTURE_GROUP, NOTE = "flags", "pictures", "rejection"
+"""The groups of objects that a delivery brings; a note is a group by itself, of the kind of the same name."""
+
+REJECT_MB = 300
 PICTURES = 0
 """Queue priority of pictures: below every triage job, so that flags never wait for them."""
 
@@ -35,13 +39,14 @@ class DeliverHandler:
     def prepare(self, job: Job) -> Task[None] | Nothing:
         """Name the destination and the files of the objects; a conflict found since it was queued makes it wait.
 
-        Nothing to do once a peer has a newer version: what comes last is taken for the newest.
+        Nothing to do once a peer has a newer version, or a newer one has nothing for it: what comes last is taken for
+        the newest. A rejection note is always to be delivered.
         """
         study, version = study_of(job), version_of(job)
         if _has_two_patients(self.desk, study):
             raise Transient(_HELD)
         newer = self._newer_delivered(job)
-        if newer is not None:
+        if newer is not None and job.payload["group"] != NOTE:
             return Nothing(f"version {newer} was delivered before it")
         name, objects = str(job.payload["destination"]), objects_of(self.desk, job)
         paths = [self.desk.objects_dir / each.path for each in objects]
@@ -49,25 +54,32 @@ class DeliverHandler:
         return Task(deliver, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
 
     def _newer_delivered(self, job: Job) -> int | None:
-        """Name the newer version whose flags the peer has; folders keep all versions, in whatever order they come."""
+        """Name the newer version that the peer has as far as it is sent any; folders keep all, in whatever order."""
         study, name = study_of(job), str(job.payload["destination"])
         latest = self.desk.ledger.latest(study)
         if self.desk.destinations[name].peer is None or latest is None:
             return None
         study_key = self.desk.archive.study_key(study)
         newer = range(latest.version, version_of(job), -1)
-        return next((each for each in newer if self._is_delivered(_delivery_key(name, study_key, each))), None)
+        keys = {each: delivery_key(name, study_key, each) for each in newer}
+        return next((each for each, key in keys.items() if not self._is_awaited(key)), None)
 
-    def _is_delivered(self, key: str) -> bool:
+    def _is_awaited(self, key: str) -> bool:
+        """Say whether a delivery is still to be made; a version that has nothing for a destination has none."""
         try:
-            return self.desk.queue.job(key).status is Status.DONE
+            return self.desk.queue.job(key).status is not Status.DONE
         except UnknownJob:
             return False
 
     def commit(self, job: Job, result: None, connection: Connection) -> None:
         """Let the job's end be the proof of delivery; where the peer commits to what it takes, ask it to do so next."""
         self._audit(job)
-        if job.payload["destination"] in committing(self.desk.settings):
+        name = str(job.payload["destination"])
+        if self.desk.destinations[name].peer is not None:
+            self.desk.ledger.note_sent(name, objects_of(self.desk, job), self.desk.now())
+        if job.payload["group"] == FLAGS:
+            submit_rejection(self.desk, study_of(job), version_of(job), name)
+        if name in committing(self.desk.settings) and job.payload["group"] != NOTE:
             self.desk.queue.submit(commit_job(job), now=self.desk.now())
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
@@ -85,8 +97,8 @@ class DeliverHandler:
 
 def objects_of(desk: Desk, job: Job) -> list[KeptObject]:
     """Return what a delivery brings: the kinds that its destination takes, of those only what the job is limited to."""
-    wanted, group = desk.destinations[str(job.payload["destination"])].send, str(job.payload["group"])
-    only = only_of(job)
+    group, only = str(job.payload["group"]), only_of(job)
+    wanted = (NOTE,) if group == NOTE else desk.destinations[str(job.payload["destination"])].send
     return [
         each
         for each in desk.ledger.objects(study_of(job), version_of(job))
@@ -100,11 +112,44 @@ def submit_deliveries(
     """Queue one delivery of these objects for each destination that takes any of them; held while patients conflict."""
     conflict = _has_two_patients(desk, report.study_instance_uid)
     for name, destination in desk.destinations.items():
-        if not any(each.kind in destination.send for each in objects):
-            continue
-        request = _delivery(desk, report, name, group)
-        if desk.queue.submit(request, now=desk.now()) and conflict:
-            desk.queue.hold(request.key, _HELD)
+        if any(each.kind in destination.send for each in objects):
+            _submit(desk, _delivery(desk, report, name, group), conflict=conflict)
+        elif group == FLAGS:
+            submit_rejection(desk, report.study_instance_uid, report.version, name)
+
+
+def submit_note(desk: Desk, report: CommittedReport, destination: str, note: KeptObject) -> None:
+    """Queue the delivery of a rejection note, before any other of this study to its destination."""
+    conflict = _has_two_patients(desk, report.study_instance_uid)
+    request = _delivery(desk, report, destination, NOTE)
+    _submit(desk, replace(request, payload={**request.payload, ONLY: [note.sop_instance_uid]}), conflict=conflict)
+
+
+def submit_rejection(desk: Desk, study: str, version: int, destination: str) -> None:
+    """Queue the note on what a version has replaced at a destination that takes such notes.
+
+    Once the destination has the version's flags, or at once where it is sent none. What was sent it by then is known
+    when the job is prepared: jobs of one study to one destination follow one another.
+    """
+    if version == 1 or not any(each.iocm for each in desk.settings.destination if each.name == destination):
+        return
+    study_key = desk.archive.study_key(study)
+    request = JobRequest(
+        key=f"{REJECT}:{destination}:{study_key}:v{version}",
+        kind=REJECT,
+        payload={"study_instance_uid": study, "version": version, "destination": destination},
+        group=f"{destination}:{study_key}",
+        caller=destination,
+        priority=PICTURES,
+        memory_mb=REJECT_MB,
+        max_attempts=DELIVERY_ATTEMPTS,
+    )
+    desk.queue.submit(request, now=desk.now())
+
+
+def _submit(desk: Desk, request: JobRequest, *, conflict: bool) -> None:
+    if desk.queue.submit(request, now=desk.now()) and conflict:
+        desk.queue.hold(request.key, _HELD)
 
 
 def _has_two_patients(desk: Desk, study: str) -> bool:
@@ -116,7 +161,7 @@ def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, gr
     # A study whose priority is not known goes before the routine ones.
     priority = JOB_PRIORITY[report.priority.value if report.priority else "urgent"]
     return JobRequest(
-        key=_delivery_key(destination, study_key, report.version, group),
+        key=delivery_key(destination, study_key, report.version, group),
         kind=DELIVER + destination,
         payload={
             "study_instance_uid": report.study_instance_uid,
@@ -126,14 +171,15 @@ def _delivery(desk: Desk, report: Report | CommittedReport, destination: str, gr
         },
         group=f"{destination}:{study_key}",
         caller=destination,
-        priority=priority if group == "flags" else PICTURES,
+        priority=PICTURES if group == PICTURE_GROUP else priority,
         max_attempts=DELIVERY_ATTEMPTS,
     )
 
 
-def _delivery_key(destination: str, study_key: str, version: int, group: str = "flags") -> str:
+def delivery_key(destination: str, study_key: str, version: int, group: str = FLAGS) -> str:
+    """Name the delivery of one group of a version's objects to one destination."""
     return f"{DELIVER}{destination}:{study_key}:v{version}:{group}"
 
 
 def _belongs(each: KeptObject, group: str) -> bool:
-    return (each.kind in FLAGS_FIRST) == (group == "flags")
+    return group == (NOTE if each.kind == NOTE else FLAGS if each.kind in FLAGS_FIRST else PICTURE_GROUP)

@@ -8,17 +8,17 @@ from sqlite3 import Row
 from typing import Any, get_args
 
 from pipeline import wire
-from pipeline.model import ObjectKind, Priority, Report, StudyStatus
+from pipeline.model import KeptKind, ObjectKind, Priority, Report, StudyStatus
 from scheduler.database import Database, migrate, statements
 
-_KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
+_KINDS: tuple[KeptKind, ...] = (*get_args(ObjectKind), "rejection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptObject:
     """A finished result object: its names and the file of the object store that holds its bytes."""
 
-    kind: ObjectKind
+    kind: KeptKind
     index: int
     sop_instance_uid: str
     sop_class_uid: str
@@ -155,6 +155,24 @@ class Ledger:
             rows = connection.execute(self._sql["objects_of"], {"study_instance_uid": study, "version": version})
             kept = [_object(row) for row in rows]
         return sorted(kept, key=lambda each: (_KINDS.index(each.kind), each.index))
+
+    def note_sent(self, destination: str, objects: Sequence[KeptObject], sent_at: datetime) -> None:
+        """Keep that a destination has these objects."""
+        rows = [(each.sop_instance_uid, destination, sent_at.isoformat()) for each in objects]
+        with self._database.transaction() as connection:
+            connection.executemany(self._sql["note_sent"], rows)
+
+    def superseded(self, study: str, version: int, destination: str) -> list[KeptObject]:
+        """Return the results that a destination has of versions before this one and that no note has rejected yet."""
+        with self._database.read() as connection:
+            of = {"study_instance_uid": study, "version": version, "destination": destination}
+            return [_object(row) for row in connection.execute(self._sql["superseded"], of)]
+
+    def note_rejected(self, destination: str, objects: Sequence[KeptObject], note: KeptObject) -> None:
+        """Keep that a rejection note for a destination lists these objects."""
+        rows = [(note.sop_instance_uid, each.sop_instance_uid, destination) for each in objects]
+        with self._database.transaction() as connection:
+            connection.executemany(self._sql["note_rejected"], rows)
 
     def is_result(self, sop_instance_uid: str) -> bool:
         """Say whether this is the name of a result of ours, come back."""

@@ -82,6 +82,23 @@ class DeriveTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionTask:
+    """Everything a worker needs to tell one destination which results a committed version has replaced.
+
+    ``files`` of the images that speak for patient and study; ``headers`` as in SeriesFiles.
+    """
+
+    report_text: str
+    files: Mapping[str, str]
+    superseded: tuple[DocumentReference, ...]
+    destination: str
+    language: Language
+    committed_at: datetime
+    objects_dir: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeriveOutcome:
     """The pictures made, what could not be made and why, and the seconds each step took."""
 
@@ -109,6 +126,13 @@ def make_pictures(task: DeriveTask) -> DeriveOutcome:
     from pacs_bridge import work
 
     return tidied(lambda: work.make_pictures(task))
+
+
+def reject(task: RejectionTask) -> KeptObject:
+    """Build the note that rejects what a committed Report has replaced at one destination."""
+    from pacs_bridge import work
+
+    return tidied(lambda: work.reject(task))
 
 
 def tidied(work: Callable[[], R]) -> R:

@@ -17,8 +17,9 @@ from pacs_bridge.files import keep_by_content
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
+from pacs_bridge.results.rejection_note import build_rejection_note
 from pacs_bridge.source_files import read_sources, source_headers
-from pacs_bridge.tasks import DeriveOutcome, DeriveTask, SeriesFiles, TriageOutcome, TriageTask
+from pacs_bridge.tasks import DeriveOutcome, DeriveTask, RejectionTask, SeriesFiles, TriageOutcome, TriageTask
 from pipeline import wire
 from pipeline.derive import Product, Remark, derive
 from pipeline.model import ExaminedStack, Report, ResultObject, Role, StudyStatus
@@ -92,6 +93,15 @@ def make_pictures(task: DeriveTask) -> DeriveOutcome:
         objects = keep_objects(Path(task.objects_dir), build_pictures(context, report, made))
     timings["write"] -= timings["derive"]
     return DeriveOutcome(objects=objects, notes=tuple(remarks), timings_s=timings)
+
+
+def reject(task: RejectionTask) -> KeptObject:
+    """Build the note that rejects what a committed Report has replaced at one destination."""
+    report = wire.loads(Report, task.report_text)
+    sources, _ = read_sources(task.files, task.headers)
+    context = Context(sources=source_headers(sources), committed_at=task.committed_at, language=task.language)
+    note = build_rejection_note(context, report, task.superseded, task.destination)
+    return keep_objects(Path(task.objects_dir), [note])[0]
 
 
 def keep_objects(folder: Path, built: Iterable[ResultObject]) -> tuple[KeptObject, ...]:

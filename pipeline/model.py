@@ -237,13 +237,15 @@ class PictureOptions:
 ObjectKind = Literal[
     "sr", "seg", "key_objects", "mpr", "mip", "minip", "isotropic", "curved", "needle", "surface", "render", "summary"
 ]
+KeptKind = ObjectKind | Literal["rejection"]
+"""Kinds of objects that are built and kept: a rejection note is no result that anybody selects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultObject:
     """One DICOM object ready to leave: its identity and its Part-10 bytes, fixed once and for all."""
 
-    kind: ObjectKind
+    kind: KeptKind
     index: int
     sop_instance_uid: str
     sop_class_uid: str

@@ -17,10 +17,11 @@ from pacs_bridge.results.identifiers import (
 )
 from pacs_bridge.results.sources import IMAGE, copy_patient_and_study, settle_character_set
 from pacs_bridge.results.tolerant import value_of
-from pipeline.model import ObjectKind, Report, ResultObject
+from pipeline.model import KeptKind, Report, ResultObject
 
 SERIES_NUMBERS = {
-    "sr": 9001, "key_objects": 9003, "seg": 9010, "planes": 9100, "captures": 9300, "turns": 9320, "models": 9340,
+    "sr": 9001, "key_objects": 9003, "rejection": 9004, "seg": 9010,
+    "planes": 9100, "captures": 9300, "turns": 9320, "models": 9340,
 }  # fmt: skip
 _EQUIPMENT = ("Manufacturer", "InstitutionName", "StationName", "ManufacturerModelName", "DeviceSerialNumber")
 
@@ -119,7 +120,7 @@ def reference(header: Dataset) -> Dataset:
     return item
 
 
-def finished(dataset: Dataset, kind: ObjectKind, index: int) -> ResultObject:
+def finished(dataset: Dataset, kind: KeptKind, index: int) -> ResultObject:
     """Write a dressed data set once: explicit VR little endian, Part 10."""
     return ResultObject(
         kind=kind,

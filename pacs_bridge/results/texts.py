@@ -18,6 +18,7 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
         "series.sr": {"en": "ctriage: CT triage report", "es": "ctriage: informe de triaje TC"},
         "series.seg": {"en": "ctriage: finding regions", "es": "ctriage: regiones de los hallazgos"},
         "series.key_objects": {"en": "ctriage: key images", "es": "ctriage: imágenes clave"},
+        "series.rejection": {"en": "ctriage: results replaced", "es": "ctriage: resultados sustituidos"},
         "series.mpr": {
             "en": "ctriage: MPR {orientation} {thickness} mm",
             "es": "ctriage: MPR {orientation} {thickness} mm",
@@ -152,6 +153,10 @@ TEXTS: Mapping[str, Mapping[Language, str]] = MappingProxyType(
             "es": "No se pudo elaborar la lista de imágenes clave ({error})",
         },
         "completion": {"en": "Not every volume was analysed", "es": "No se analizaron todos los volúmenes"},
+        "rejection": {
+            "en": "Triage results that version {version} has replaced. The images they were made from are not rejected",
+            "es": "Resultados del triaje sustituidos por la versión {version}. Las imágenes de origen no se rechazan",
+        },
         "key_objects": {"en": "Slices where findings are largest", "es": "Cortes donde los hallazgos son mayores"},
     }
 )

@@ -73,3 +73,16 @@ select key from jobs
 where status = 'buried' and payload ->> '$.failed' is null
   and (:study_instance_uid is null or payload ->> '$.study_instance_uid' = :study_instance_uid)
 order by created_at, key
+
+-- name: note_sent
+insert into sent_objects (sop_instance_uid, destination, sent_at) values (?, ?, ?)
+on conflict do nothing
+
+-- name: superseded
+select o.* from result_objects as o join sent_objects as s on s.sop_instance_uid = o.sop_instance_uid
+where o.study_instance_uid = :study_instance_uid and o.version < :version and o.kind <> 'rejection'
+  and s.destination = :destination and s.rejected_by is null
+order by o.version, o.rowid
+
+-- name: note_rejected
+update sent_objects set rejected_by = ? where sop_instance_uid = ? and destination = ?

@@ -23,3 +23,12 @@ create table declared_lists (
 ) strict;
 
 create index declared_lists_by_age on declared_lists (declared_at);
+
+-- Which result objects a destination has, and which rejection note has told it that they were superseded.
+create table sent_objects (
+  sop_instance_uid text not null references result_objects on delete cascade,
+  destination text not null,
+  sent_at text not null,
+  rejected_by text,
+  primary key (sop_instance_uid, destination)
+) strict;
