@@ -67,6 +67,8 @@ def borrowed(association: Any, limits: TimeLimits) -> Iterator[Wire]:
         _end(association, limits)
         raise
     lent.take_back(wire.unread)
+    if lent.has_news():  # the peer has not waited for us to take leave
+        _hear(association)
 
 
 class BorrowableSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is not typed for us
@@ -116,7 +118,11 @@ class BorrowableSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is
         if self._is_lent:
             self._parked.set()
             self._returned.wait()
-        return bool(self._unread) or self._is_readable()
+        return self.has_news(_LOOK_EVERY_S)
+
+    def has_news(self, within_s: float = 0.0) -> bool:
+        """Say whether there is something to read, or comes in time."""
+        return bool(self._unread) or self._is_readable(within_s)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, fewer where the connection ends before; a PDU must come within the ACSE's time limit."""
@@ -141,16 +147,16 @@ class BorrowableSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is
         if self.socket is not None:
             self.socket.settimeout(self.assoc.acse_timeout)
 
-    def _is_readable(self) -> bool:
+    def _is_readable(self, within_s: float) -> bool:
         if self.socket is None or not self._is_connected:
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(within_s)
             return False
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
         try:
             poll = select.poll()
             poll.register(self.socket, select.POLLIN)
-            return bool(poll.poll(_LOOK_EVERY_S * 1000))
+            return bool(poll.poll(within_s * 1000))
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # the transport connection is closed
             return False
@@ -208,10 +214,15 @@ def _let_it_close(event: Any) -> None:
         time.sleep(0.0001)
 
 
-def _end(association: Any, limits: TimeLimits) -> None:
-    """Let pynetdicom do what the peer asked for last, and abort where it asked for nothing."""
+def _hear(association: Any) -> None:
+    """Let pynetdicom do what the peer asked for last, if it did."""
     association._reactor_checkpoint.set()
     association.join(_HEARD_WITHIN_S)
+
+
+def _end(association: Any, limits: TimeLimits) -> None:
+    """End an association as the peer asked last, and abort where it asked for nothing."""
+    _hear(association)
     if association.is_alive() and association.is_established:
         association.abort()
     association.join(limits.acse_s)

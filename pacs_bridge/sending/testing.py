@@ -63,7 +63,11 @@ class Conversation:
 
     def answer(self, stored: Stored, status: int = 0) -> None:
         """Answer a C-STORE."""
-        self.send(encode(_response(stored.context_id, stored.message_id, status)))
+        self.send(self.answer_to(stored, status))
+
+    def answer_to(self, stored: Stored, status: int = 0) -> bytes:
+        """Return the PDU that answers a C-STORE."""
+        return encode(_response(stored.context_id, stored.message_id, status))
 
     def send(self, pdu: bytes) -> None:
         """Send bytes, whatever they are."""

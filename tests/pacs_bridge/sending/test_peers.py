@@ -5,6 +5,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -188,16 +189,42 @@ def test_what_a_peer_took_before_it_broke_off_counts_as_sent(write_object: Write
     assert all(isinstance(failure.problem, Transient) for failure in result.failures)
 
 
+def test_a_peer_that_ends_the_association_after_its_last_answer_has_taken_all(write_object: WriteObject) -> None:
+    for ending in (A_ABORT, A_RELEASE_RQ):
+
+        def take_and_go(conversation: Conversation, ending: int = ending) -> None:
+            stored = conversation.read_store()
+            assert stored is not None
+            last_words = PDU_HEADER.pack(ending, 4) + bytes(4)
+            conversation.send(conversation.answer_to(stored) + last_words)
+            conversation.socket.recv(100)
+
+        with FakePeer(take_and_go) as fake:
+            result = send([write_object(1, b"ab")], fake.peer)
+        assert (1, ()) == (len(result.sent), result.failures)
+
+
+def test_several_threads_send_at_once(write_object: WriteObject) -> None:
+    stored: list[Stored] = []
+    datasets = [bytes([n]) * 300_000 for n in range(24)]
+    paths = [write_object(n, dataset) for n, dataset in enumerate(datasets)]
+    with FakePeer(keeping(stored)) as fake, ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda first: send(paths[first::4], fake.peer), range(4)))
+    assert sorted(paths) == sorted(path for result in results for path in result.sent)
+    assert sorted(datasets) == sorted(each.dataset for each in stored)
+
+
 def test_a_peer_that_takes_a_few_bytes_now_and_then_is_given_up(write_object: WriteObject) -> None:
+    given_up = threading.Event()
+
     def sip(conversation: Conversation) -> None:
-        conversation.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        pause = threading.Event()
-        while conversation.socket.recv(200_000):
-            pause.wait(0.05)
+        while conversation.socket.recv(100_000) and not given_up.wait(0.05):
+            pass
 
     limits = TimeLimits(response_s=0.5, slowest_bytes_per_s=1e9)
     with FakePeer(sip) as fake:
         result = send([write_object(1, bytes(LARGE))], fake.peer, limits=limits)
+        given_up.set()
     with pytest.raises(Transient, match=r"took nothing .* or too little"):
         result.raise_failure()
 
