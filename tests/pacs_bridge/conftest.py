@@ -26,6 +26,10 @@ from pacs_bridge.receiving.storing_socket import Bounds
 from pacs_bridge.services import Service
 from pacs_bridge.store_status import StoreStatus
 from scheduler.database import Database
+from tests.pacs_bridge.house import house, installed_detectors, make_house
+
+__all__ = ["house", "installed_detectors", "make_house"]
+"""Fixtures that live in house.py."""
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
