@@ -19,6 +19,10 @@ BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
 MAX_INFLATED_BYTES: Final = 2**30
+ALWAYS_INFLATED_BYTES: Final = 2**27
+MAX_INFLATION: Final = 20
+"""How many times its size a data set may inflate to where that is more than is always inflated: images deflate to a
+third; a megabyte that became a gigabyte held a receiver for three seconds and two gigabytes."""
 PIXELS: Final = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -103,12 +107,16 @@ def _inflated(dataset: memoryview) -> bytes:
     """PS3.5 A.5: RFC 1951, no zlib header; a bomb is not inflated beyond what any study's object needs."""
     try:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        plain = inflater.decompress(dataset, MAX_INFLATED_BYTES)
+        plain = inflater.decompress(dataset, _most_inflated(len(dataset)))
     except zlib.error as broken:
         raise CannotUnderstand("its deflated bytes are broken") from broken
     if not inflater.eof:
         raise CannotUnderstand("its deflated bytes are cut off, or too many")
     return plain
+
+
+def _most_inflated(deflated_bytes: int) -> int:
+    return min(MAX_INFLATED_BYTES, max(ALWAYS_INFLATED_BYTES, MAX_INFLATION * deflated_bytes))
 
 
 @dataclass(frozen=True, slots=True)
