@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from benchmarks import faults, geometry, receive, reconstruct, study
+from benchmarks import faults, fuzz, geometry, receive, reconstruct, study
 from benchmarks.figures import Result, as_json, as_text
 
 Size = Literal["toy", "full"]
@@ -26,6 +26,7 @@ class Chosen:
 
 BENCHMARKS: dict[str, Callable[[Chosen], Result]] = {
     "faults": lambda chosen: faults.run(chosen.size, chosen.seed),
+    "fuzz": lambda chosen: fuzz.run(chosen.size, chosen.inputs, chosen.seed),
     "geometry": lambda chosen: geometry.run(chosen.size),
     "receive": lambda chosen: receive.run(chosen.size),
     "reconstruct": lambda chosen: reconstruct.run(chosen.size, chosen.out),
