@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from pacs_bridge.front_desk import Known
 from pacs_bridge.outputs import FolderOutput, StoreOutput
 from pacs_bridge.part10 import file_header, read_file
 from pacs_bridge.send import Peer, echo, send_files
@@ -86,7 +87,7 @@ def test_an_instance_the_peer_does_not_understand_is_permanent(bridge: Any, list
 def test_rejection_by_title_is_tried_again_until_somebody_enters_our_title(
     bridge: Any, listen: Any, write_file: WriteFile
 ) -> None:
-    listener = listen(bridge, callers=[("CT01", "127.0.0.1")])
+    listener = listen(bridge, known=[Known(ae_title="CT01", address="127.0.0.1")])
     with pytest.raises(Transient, match=r"rejected us .*: enter our AE title"):
         send_files([write_file()], peer_of(listener), calling_ae="STRANGER").raise_failure()
 
