@@ -1,9 +1,12 @@
 """How do two processes ask each other: one socket pair, values that are pickled, answers in any order."""
 
 import itertools
+import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -44,7 +47,10 @@ class Link:
             self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """End; the other end sees it as well."""
+        """End; the other end sees it as well. Closing alone would not wake the thread that reads."""
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as both_ways:
+            both_ways.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
         self._connection.close()
 
     def _send(self, message: tuple[int, str | None, Any]) -> None:
