@@ -7,7 +7,6 @@ so that a check that finds nothing has shown that it can.
 """
 
 import random
-import socket
 import ssl
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +102,6 @@ class Bench:
     chaos: Chaos
     tls: ssl.SSLContext
     tls_port: int
-    has_tls: bool
     evidence: Evidence
     notes: list[str]
 
@@ -151,7 +149,6 @@ class Bench:
         rng = random.Random(f"{self.seed} {number}")
         is_flipped = group % 2 == 0 and place > 0
         plan = _flipped(self.seed, number, tls=place == 1) if is_flipped else _broken(self.seed, number, rng)
-        plan = replace(plan, tls=plan.tls and self.has_tls)
         return Scanner(
             plan=plan,
             to=Peer(port=self.service.port, tls_port=self.tls_port, tls=self.tls),
@@ -209,29 +206,16 @@ def bench_for(seed: int, plan: Plan) -> Iterator[Bench]:
         settings, context = _with_tls(folder)
         service = stack.enter_context(running(Service(state_dir, {**settings, "destination": [_destination(pacs)]})))
         chaos = Chaos(service=service, pacs=pacs, journal=journal, rng=random.Random(seed), ballast=ballast)
-        tls_port = settings["listener"]["tls_port"]
-        has_tls = _listens(tls_port)
-        if not has_tls:
-            notes.append(f"{Fault.FLIPPED_TLS}: nobody listens on listener.tls_port")
         yield Bench(
             seed=seed,
             plan=plan,
             service=service,
             chaos=chaos,
             tls=context,
-            tls_port=tls_port,
-            has_tls=has_tls,
+            tls_port=settings["listener"]["tls_port"],
             evidence=Evidence(state_dir=state_dir, journal=journal, pacs=pacs, sent_kinds=SENT_KINDS),
             notes=notes,
         )
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()
-    except OSError:
-        return False
-    return True
 
 
 def _destination(pacs: ReceivingPacs) -> dict[str, Any]:

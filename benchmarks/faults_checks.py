@@ -95,10 +95,15 @@ def _leftovers(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _lost(look: _Look) -> Iterator[Violation]:
-    """Every instance answered Success: its name and content stand in the index, and the file says the same."""
+    """Every instance answered Success: its name and content stand in the index, and the file says the same.
+
+    A content that the line has changed may stand under the name that it states now.
+    """
     held = _indexed_contents(look.evidence.state_dir)
+    contents = {content for _, content in held}
     for (uid, content), each in look.evidence.journal.accepted.items():
-        if (uid, content) not in held:
+        was_changed = content != digest(each.dataset)
+        if (uid, content) not in held and not (was_changed and content in contents):
             why = "its content is another" if any(uid == name for name, _ in held) else "the index lacks it"
             story = f"{each.name}: {why}; {look.evidence.journal.story(each)}"
             yield Violation(wrong=Wrong.LOST, story=story)

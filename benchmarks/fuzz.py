@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,9 @@ from benchmarks.fuzz_mutations import mutated
 from benchmarks.fuzz_seeds import SYNTAXES, Seed
 from benchmarks.received import dataset_of
 from pacs_bridge.arrived_header import header_of, in_file
-from pacs_bridge.elements import elements_of
+from pacs_bridge.elements import Elements, elements_at_the_start, elements_of
 from pacs_bridge.errors import BrokenProtocol, CannotUnderstand
-from pacs_bridge.instance import facts_of
+from pacs_bridge.instance import InstanceFacts, facts_of
 from pacs_bridge.receiving.command import read_command, store_response
 from pacs_bridge.receiving.pdv import Messages, Step, pdvs_of
 from pacs_bridge.sending.commands import read_store_response
@@ -202,17 +203,32 @@ def targets() -> dict[str, Target]:
 
 
 def read_dataset(seed: Seed) -> Outcome:
-    """Do with a data set what the receiver does."""
+    """Do with a data set what the receiver does: read its beginning ahead, then the whole, to the same result.
+
+    Raises AssertionError where the two differ.
+    """
+    beginning = seed.content[: zlib.crc32(seed.content) % (len(seed.content) + 1)]
+    ahead = elements_at_the_start(beginning, seed.transfer_syntax)
+    early = None if ahead is None else _facts_and_header(ahead, seed.transfer_syntax)
     try:
-        elements = elements_of(seed.content, seed.transfer_syntax)
-        facts = facts_of(elements, seed.transfer_syntax)
+        whole = _facts_and_header(elements_of(seed.content, seed.transfer_syntax), seed.transfer_syntax)
     except CannotUnderstand:
         return "refused"
-    facts.as_json()
-    header = header_of(elements, seed.transfer_syntax)
-    if header is not None:
-        pack(in_file(header, 400))
+    if whole is None:
+        return "refused"
+    if early is not None and early != whole:
+        raise AssertionError("read ahead, it is another than read whole")
     return "taken"
+
+
+def _facts_and_header(elements: Elements, transfer_syntax: str) -> tuple[InstanceFacts, str | None] | None:
+    try:
+        facts = facts_of(elements, transfer_syntax)
+    except CannotUnderstand:
+        return None
+    facts.as_json()
+    header = header_of(elements, transfer_syntax) if facts.is_ct else None
+    return facts, None if header is None else pack(in_file(header, 400))
 
 
 def read_stream(stream: bytes) -> Outcome:

@@ -1,4 +1,4 @@
-"""How fast are slices received, by ctriage and by others, and does it stay so?
+"""How fast are slices received, by ctriage and by others, does it stay so, and how fast are results sent on?
 
 DCMTK's storescu sends the same slices of 512x512 to each receiver in turn, in interleaved rounds, with TCP_NODELAY=1 in
 every program's environment. Senders read from memory's file system; receivers write to one disk, which has taken what
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from benchmarks import endurance, received
+from benchmarks import endurance, received, sending
 from benchmarks.clock import others_percent, quietness
 from benchmarks.ct_series import paint_torso, write_series
 from benchmarks.disk import file_system, settle
@@ -34,6 +34,7 @@ BARS = {
     "eight_ratio_to_orthanc": Bar(">=", 4.0),
     "eight_to_own_single": Bar(">=", 1.0),
     **endurance.BARS,
+    **sending.BARS,
 }
 
 
@@ -84,8 +85,23 @@ def run(size: Literal["toy", "full"]) -> Result:
         race.run()
         _say("what has to last")
         lasting, lasting_rows = endurance.measure(plan.lasting, files[0], disk)
-    rows = [{**row, "file_system": file_system(disk.parent)}, *race.rows, *lasting_rows]
-    return Result(name="receive", figures={**race.figures(), **lasting}, rows=rows, bars=BARS, notes=notes)
+        _say("sending")
+        sent, sent_rows = _sending(size, disk, notes)
+    figures = {**race.figures(), **lasting, **sent}
+    rows = [{**row, "file_system": file_system(disk.parent)}, *race.rows, *lasting_rows, *sent_rows]
+    return Result(name="receive", figures=figures, rows=rows, bars=BARS, notes=notes)
+
+
+def _sending(
+    size: Literal["toy", "full"], disk: Path, notes: list[str]
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Measure sending too; of its figures, those that are held against something."""
+    try:
+        figures, rows = sending.measure(size, disk / "sending")
+    except Missing as missing:
+        notes.append(f"sending: {missing}")
+        return {}, []
+    return {name: figure for name, figure in figures.items() if name in sending.BARS}, rows
 
 
 @dataclass(slots=True, kw_only=True)
