@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pacs_bridge import forward_status
 from pacs_bridge.errors import BridgeError, UnknownStudy
 from pacs_bridge.logs import without_uids
 from scheduler.database import statements
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.model import Report
 
 DELIVER: Final = "deliver"
+FORWARD: Final = "forward"
 FAILED: Final = "failed"
 LIMIT: Final = 1000
 """How many studies and how many ended jobs are shown, the newest; what needs attention always is."""
@@ -114,7 +116,9 @@ def _everything(connection: sqlite3.Connection) -> dict[str, Any]:
     return {
         "studies": shown,
         "jobs": _jobs(jobs, studies),
-        "deliveries": _deliveries(jobs, studies),
+        "deliveries": _deliveries(connection, jobs, studies),
+        "forwards": _forwards(connection, studies, {row["study_instance_uid"] for row in shown}),
+        "destinations": forward_status.away(connection),
         "conflicts": _conflicts(connection, studies),
     }
 
@@ -126,7 +130,9 @@ def _of_study(connection: sqlite3.Connection, study: str) -> dict[str, Any]:
     return {
         "studies": list(studies.values()),
         "jobs": _jobs(jobs, studies),
-        "deliveries": _deliveries(jobs, studies),
+        "deliveries": _deliveries(connection, jobs, studies),
+        "forwards": _forwards(connection, studies, set()),
+        "destinations": forward_status.away(connection),
         "conflicts": [row for row in _conflicts(connection, studies) if row["study_instance_uid"] == study],
     }
 
@@ -172,16 +178,25 @@ def _series(connection: sqlite3.Connection, study: str) -> list[Row]:
 
 
 def _jobs(jobs: Sequence[sqlite3.Row], studies: Mapping[str, Row]) -> list[Row]:
-    rows = [row for row in jobs if not _is_delivery(row)]
+    rows = [row for row in jobs if _family(row) not in (DELIVER, FORWARD)]
     return [{"key": row["key"], "kind": row["kind"], **_progress(row, studies)} for row in rows]
 
 
-def _deliveries(jobs: Sequence[sqlite3.Row], studies: Mapping[str, Row]) -> list[Row]:
-    return [{**_what_is_delivered(row), **_progress(row, studies)} for row in jobs if _is_delivery(row)]
+def _deliveries(connection: sqlite3.Connection, jobs: Sequence[sqlite3.Row], studies: Mapping[str, Row]) -> list[Row]:
+    away = {row["destination"]: row for row in forward_status.away(connection)}
+    rows = [{**_what_is_delivered(row), **_progress(row, studies)} for row in jobs if _family(row) == DELIVER]
+    return [forward_status.with_contact(row, away.get(row["destination"])) for row in rows]
 
 
-def _is_delivery(row: sqlite3.Row) -> bool:
-    return str(row["kind"]).partition(":")[0] == DELIVER
+def _forwards(connection: sqlite3.Connection, studies: Mapping[str, Row], newest: set[str]) -> list[Row]:
+    """Return how far these studies are with each destination, and all others that are not through."""
+    chosen = studies.keys() & (newest | forward_status.unsettled(connection)) if newest else studies.keys()
+    rows = forward_status.standing(connection, chosen)
+    return [{"study_key": _key_of(row.pop("study_instance_uid"), studies), **row} for row in rows]
+
+
+def _family(row: sqlite3.Row) -> str:
+    return str(row["kind"]).partition(":")[0]
 
 
 def _shown_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
@@ -193,7 +208,7 @@ def _shown_jobs(connection: sqlite3.Connection) -> list[sqlite3.Row]:
 
 def _jobs_that_are(connection: sqlite3.Connection, statuses: Collection[str], *, limit: int) -> list[sqlite3.Row]:
     where = {"statuses": json.dumps(sorted(statuses)), "limit": limit}
-    return connection.execute(statements("scheduler", "sql/queue.sql")["jobs"], where).fetchall()
+    return connection.execute(statements("pacs_bridge", "sql/forwards.sql")["other_jobs"], where).fetchall()
 
 
 def _study_of(row: sqlite3.Row) -> str:
@@ -231,6 +246,8 @@ _SHOWN: Final[Mapping[str, Sequence[str]]] = {
     "studies": ("study_key", "state", "priority", "report_version", "report_status", "evidence"),
     "jobs": ("study_key", "kind", "state", "attempts", "next_at", "reason"),
     "deliveries": ("study_key", "destination", "objects", "state", "attempts", "next_at", "reason"),
+    "forwards": ("study_key", "destination", "state", "pending", "sent", "refused", "since", "next_at", "reason"),
+    "destinations": ("destination", "since", "failures", "next_at", "reason"),
     "conflicts": ("id", "study_key", "kind", "found_at"),
     "series": ("series_number", "modality", "state", "evidence"),
 }
@@ -248,4 +265,5 @@ def tables(status: Mapping[str, Sequence[Row]]) -> Iterator[tuple[str, Sequence[
 
 def _shown(column: str, value: object) -> object:
     """Leave the fractions of a second to programs."""
-    return value[:19] + "Z" if column.endswith("_at") and isinstance(value, str) else value
+    is_instant = column.endswith("_at") or column == "since"
+    return value[:19] + "Z" if is_instant and isinstance(value, str) else value

@@ -83,26 +83,38 @@ order by f.study_instance_uid, i.series_instance_uid, f.instance_id
 update forwards set state = 'pending', batch = null, reason = null, changed_at = :at
 where destination = :destination and instance_id = :instance_id and state = 'sent'
 
+-- name: unsettled_studies
+select distinct study_instance_uid from forwards where state <> 'sent'
+
 -- name: standing
--- How far each study is with each destination; the newest reason of a refusal stands for all.
-select destination, study_instance_uid,
-  sum(state = 'pending') as pending, sum(state = 'sent') as sent, sum(state = 'refused') as refused,
-  min(iif(state = 'pending', changed_at, null)) as pending_since, max(changed_at) as changed_at,
-  max(iif(state = 'refused', reason, null)) as reason
-from forwards
-where :study_instance_uid is null or study_instance_uid = :study_instance_uid
+-- How far each of these studies is with each destination.
+select study_instance_uid, destination,
+  sum(state = 'pending') as pending, sum(state = 'sent') as sent, sum(state = 'refused') as refused
+from forwards where study_instance_uid in (select value from json_each(:studies))
 group by study_instance_uid, destination
-order by changed_at desc, destination
+
+-- name: unsettled
+-- Since when, and why; of several reasons one is enough.
+select study_instance_uid, destination, min(changed_at) as since, max(reason) as reason
+from forwards where state <> 'sent' and study_instance_uid in (select value from json_each(:studies))
+group by study_instance_uid, destination
 
 -- name: waiting_jobs
--- The next try of each study and destination, and how the last one ended.
-select f.destination, f.study_instance_uid, j.status, j.attempt, j.next_at, j.reason
+-- The jobs of what is pending, the next one first.
+select f.study_instance_uid, f.destination, j.status, j.attempt, j.next_at, j.reason
 from (
-  select distinct destination, study_instance_uid, batch from forwards where state = 'pending' and batch is not null
+  select distinct study_instance_uid, destination, batch from forwards
+  where state = 'pending' and batch is not null
+    and study_instance_uid in (select value from json_each(:studies))
 ) as f
 join jobs as j on j.key = 'forward:' || f.destination || ':' || f.batch
-where :study_instance_uid is null or f.study_instance_uid = :study_instance_uid
-order by j.next_at
+order by j.next_at desc
+
+-- name: other_jobs
+-- All jobs but those that pass images on, which are told by study and destination.
+select * from jobs
+where status in (select value from json_each(:statuses)) and kind not like 'forward:%'
+order by created_at desc, key limit :limit
 
 -- name: contacts_lost
 select * from contact_lost order by destination

@@ -17,6 +17,8 @@ create index forwards_unbatched on forwards (destination, study_instance_uid)
 where state = 'pending' and batch is null;
 create index forwards_of_batch on forwards (batch) where state = 'pending' and batch is not null;
 create index forwards_of_study on forwards (study_instance_uid, destination, state);
+-- What is not settled, or not well.
+create index forwards_open on forwards (study_instance_uid, destination) where state <> 'sent';
 create index forwards_of_instance on forwards (instance_id);
 
 create table forward_batches (
