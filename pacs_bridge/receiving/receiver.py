@@ -171,6 +171,7 @@ class Receiver:
         if not hasattr(association, "ctriage_name"):
             reason = association.ctriage_storing.ended_because or "it asked for no association"
             self._desk.turned_away(plain_address(association.requestor.address), reason)
+            association.dul.to_user_queue.put(None)  # else its thread would wait for a request until the time limit
 
     def _closed(self, association: Any, *, released: bool) -> None:
         name = getattr(association, "ctriage_name", "")
