@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -182,6 +182,22 @@ def test_a_new_version_names_the_old_one_and_says_what_changed() -> None:
     assert ["This version (2) replaces an earlier one", "1 slice arrived late"] == [
         item.TextValue for item in named(document, "Changes since the earlier version")
     ]
+
+
+def test_the_validator_accepts_a_version_that_names_its_predecessor(
+    dciodvfy_errors: Callable[[Path], set[str]], tmp_path: Path
+) -> None:
+    headers = ct_headers()
+    predecessor = DocumentReference(
+        study_instance_uid="2.25.1001",
+        series_instance_uid="2.25.9",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+        sop_instance_uid="2.25.10",
+    )
+    report = report_of([stack_of(headers)], version=2, supersedes_digest="d0", changes=("series 2 added",))
+    (built,) = build_flags(context_of(headers, predecessor=predecessor), report)
+    (tmp_path / "sr.dcm").write_bytes(built.part10)
+    assert set() == dciodvfy_errors(tmp_path / "sr.dcm")
 
 
 def test_the_document_says_what_it_is_and_in_which_language() -> None:
