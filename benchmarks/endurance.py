@@ -50,18 +50,19 @@ def measure(plan: Plan, slice_file: Path, disk: Path) -> tuple[dict[str, float],
     folder = disk / "lasting"
     folder.mkdir()
     with ctriage(folder) as receiver:
-        growth = _growth(plan, receiver)
+        growth = growth_by_associations(plan, receiver)
     settle(folder)
     folder.mkdir()
     with ctriage(folder) as receiver:
-        pace = _pace(plan, receiver, dataset_of(slice_file))
+        kept_up = pace(plan, receiver, dataset_of(slice_file))
     settle(folder)
-    rows = [{"what": f"{plan.associations} associations", **growth}, {"what": f"{plan.instances} in a row", **pace}]
+    rows = [{"what": f"{plan.associations} associations", **growth}, {"what": f"{plan.instances} in a row", **kept_up}]
     kept = ("association_growth_mb", "association_growth_descriptors")
-    return {**{name: growth[name] for name in kept}, "ten_thousand_slowdown": pace["ten_thousand_slowdown"]}, rows
+    return {**{name: growth[name] for name in kept}, "ten_thousand_slowdown": kept_up["ten_thousand_slowdown"]}, rows
 
 
-def _growth(plan: Plan, receiver: Receiver) -> dict[str, float]:
+def growth_by_associations(plan: Plan, receiver: Receiver) -> dict[str, float]:
+    """Open and close associations, some without leave; return by how much that made the service larger."""
     assert receiver.pid is not None
     _open_and_close(receiver, plan.warm)
     before = _footprint(receiver.pid)
@@ -109,7 +110,8 @@ def _open_and_close(receiver: Receiver, count: int) -> None:
                 association.release()
 
 
-def _pace(plan: Plan, receiver: Receiver, dataset: bytes) -> dict[str, float]:
+def pace(plan: Plan, receiver: Receiver, dataset: bytes) -> dict[str, float]:
+    """Send so many instances over one association; compare the pace of the last ones with that of the first."""
     marks = {0: time.perf_counter()}
     with associate(("127.0.0.1", receiver.port), called=receiver.ae_title) as association:
         for number, (uid, renamed) in enumerate(_renamed(dataset, plan.instances), start=1):
