@@ -70,7 +70,7 @@ class Wire:
     def _next_pdvs(self, deadline: float) -> list[Pdv]:
         while (pdvs := self._whole_pdu()) is None:
             if not self._receive() and not self._wait(select.POLLIN, deadline - time.monotonic()):
-                raise TooSlow(f"did not answer within {self._limits.response_s:.0f} s")
+                raise TooSlow(f"did not answer within {self._limits.response_s:g} s")
         return pdvs
 
     def _whole_pdu(self) -> list[Pdv] | None:
@@ -83,7 +83,7 @@ class Wire:
         patience_s = min(self._limits.response_s, deadline - time.monotonic())
         said = self._wait(select.POLLIN | select.POLLOUT, patience_s)
         if not said:
-            raise TooSlow(f"took nothing for {self._limits.response_s:.0f} s, or too little")
+            raise TooSlow(f"took nothing for {self._limits.response_s:g} s, or too little")
         if said & select.POLLIN and self._receive() and self._reader.next_type() != P_DATA_TF:
             raise BrokenOff("broke the association off in the middle of an object")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pacs_bridge.part10 import file_header
 from pacs_bridge.send import Peer, SendOptions, SendResult, TimeLimits, send_files
@@ -102,6 +104,10 @@ def abort_and_stay(conversation: Conversation) -> None:
 
 def vanish(conversation: Conversation) -> None:
     read_a_little(conversation)
+    vanish_at_close(conversation)
+
+
+def vanish_at_close(conversation: Conversation) -> None:
     conversation.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -173,6 +179,34 @@ def test_a_peer_that_breaks_off_is_transient_and_soon_noticed(
     assert ((), paths) == (result.sent, [failure.path for failure in result.failures])
     with pytest.raises(Transient, match=told):
         result.raise_failure()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    answers=st.integers(0, 2), more_bytes=st.integers(0, 700_000), ending=st.sampled_from(["close", "reset", "abort"])
+)
+def test_wherever_a_peer_breaks_off_what_it_answered_is_sent_and_the_rest_is_to_be_tried_again(
+    write_object: WriteObject, answers: int, more_bytes: int, ending: str
+) -> None:
+    def break_off(conversation: Conversation) -> None:
+        for _ in range(answers):
+            stored = conversation.read_store()
+            assert stored is not None
+            conversation.answer(stored)
+        left = more_bytes
+        while left:
+            left -= len(conversation.socket.recv(left))
+        if ending == "abort":
+            conversation.abort()
+        elif ending == "reset":
+            vanish_at_close(conversation)
+
+    paths = [write_object(n, bytes(800_000)) for n in (1, 2, 3)]
+    with FakePeer(break_off) as fake:
+        result = send(paths, fake.peer)
+    assert tuple(paths[:answers]) == result.sent
+    assert paths[answers:] == [failure.path for failure in result.failures]
+    assert all(isinstance(failure.problem, Transient) for failure in result.failures)
 
 
 def test_what_a_peer_took_before_it_broke_off_counts_as_sent(write_object: WriteObject) -> None:
