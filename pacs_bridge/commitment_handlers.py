@@ -5,7 +5,7 @@ Tasks run on threads of this process, so that one may write before it speaks: a 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection
 
 import structlog
@@ -41,6 +41,8 @@ from pacs_bridge.commitments import Commitments, Held, KeptRequest, PeerCommitme
 from pacs_bridge.deliveries import DELIVER, objects_of
 from pacs_bridge.desk import Desk
 from pacs_bridge.send import Peer
+from pacs_bridge.settings import Settings
+from pacs_bridge.tls import client_context
 from scheduler.errors import Permanent, Transient
 from scheduler.job import Job
 from scheduler.worker import Nothing, Task
@@ -281,12 +283,21 @@ def _given_up(said: Mapping[str, Said]) -> Mapping[str, Said]:
     return {uid: replace(each, given_up=True) for uid, each in said.items()}
 
 
-def caller_peers(desk: Desk) -> Callable[[str, str], Peer | None]:
-    """Return who is called with a report: the caller's own port, where the settings name one."""
+def caller_peers(settings: Settings) -> Callable[[str, str], Peer | None]:
+    """Return who is called with a report: the caller's own port, where the settings name one. Raises SettingsError.
+
+    Over TLS where the caller has it; its certificate must then name its address.
+    """
+    secure = any(each.tls and each.port for each in settings.caller) and settings.tls.authorities
+    context = client_context(settings.tls, now=datetime.now(UTC)) if secure else None
 
     def peer_of(ae_title: str, address: str) -> Peer | None:
-        caller = caller_of(desk.settings, ae_title, address)
-        return Peer(ae_title=ae_title, host=address, port=caller.port) if caller.port else None
+        caller = caller_of(settings, ae_title, address)
+        if not caller.port:
+            return None
+        if caller.tls and context is None:
+            raise Transient(f"the report to {ae_title} must go over TLS, which needs tls.authorities: give it")
+        return Peer(ae_title=ae_title, host=address, port=caller.port, tls=context if caller.tls else None)
 
     return peer_of
 

@@ -3,16 +3,15 @@
 Asking, we are SCU. Telling, we are SCP though it is we who call, so the role is negotiated (PS3.7, D.3.3.4).
 """
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from threading import Event
 from typing import Any, Final
 
-from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.dsutils import decode
 
 from pacs_bridge.commitment import (
@@ -25,14 +24,16 @@ from pacs_bridge.commitment import (
     CommitmentRequest,
     written_request,
 )
-from pacs_bridge.send import Peer
+from pacs_bridge.elements import IMPLICIT_VR
+from pacs_bridge.sending.association import associated
+from pacs_bridge.sending.peer import Peer, TimeLimits
 from pacs_bridge.services import EventReport
-from pacs_bridge.transport import SOCKET_HANDLERS
 from scheduler.errors import Permanent, Transient
 
-CONNECTION_TIMEOUT_S: Final = 10.0
-ACSE_TIMEOUT_S: Final = 30.0
 RESPONSE_TIMEOUT_S: Final = 60.0
+_LIMITS: Final = TimeLimits(response_s=RESPONSE_TIMEOUT_S)
+_CONTEXTS: Final = ((PUSH_MODEL, IMPLICIT_VR),)
+"""The transfer syntax that everybody speaks (PS3.5, 10.1)."""
 
 Hear = Callable[[bytes, str, int], int]
 """(Event Information as it came, its transfer syntax, Event Type ID) -> the status that the peer hears."""
@@ -56,31 +57,52 @@ def ask(peer: Peer, request: CommitmentRequest, *, calling_ae: str, hear: Hear, 
 
     ``hear`` is called from another thread. Raises Transient or Permanent where the peer was not asked or did not agree.
     """
-    heard = Event()
-
-    def report_came(event: Any) -> tuple[int, None]:
-        try:
-            return hear(_information(event), str(event.context.transfer_syntax), int(event.event_type)), None
-        finally:
-            heard.set()
-
-    handlers = [(evt.EVT_N_EVENT_REPORT, report_came)]
-    with _associated(
-        peer, calling_ae, handlers=handlers, refusal=Permanent(f"{peer} {_NOT_TAKEN}{_NO_COMMITMENT}")
-    ) as association:
+    reports = _Reports(hear=hear)
+    refusal = Permanent(f"{peer} {_NOT_TAKEN}{_NO_COMMITMENT}")
+    with _open(peer, calling_ae, refusal=refusal, evt_handlers=reports.handlers()) as association:
         information = decode(BytesIO(written_request(request)), True, True)  # noqa: FBT003 - pynetdicom's own
         answer, _ = association.send_n_action(information, REQUEST_COMMITMENT, PUSH_MODEL, PUSH_MODEL_INSTANCE)
         _agreed(peer, answer.get("Status"))
         until = time.monotonic() + linger.most_s
-        while association.is_established and time.monotonic() < until:
-            if heard.wait(_LOOKS_EVERY_S) or linger.is_over():
+        while association.is_established and reports.may_come(until):
+            if reports.answered.wait(_LOOKS_EVERY_S) or (not reports.under_way and linger.is_over()):
                 return
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reports:
+    """Hears reports on an association of ours, and knows when the answer to one has left.
+
+    pynetdicom would release between the two: the peer would never hear that its report has come.
+    """
+
+    hear: Hear
+    under_way: bool = False
+    is_heard: bool = False
+    answered: Event = field(default_factory=Event)
+
+    def handlers(self) -> _Handlers:
+        return [(evt.EVT_N_EVENT_REPORT, self._came), (evt.EVT_PDU_SENT, self._sent)]
+
+    def may_come(self, until: float) -> bool:
+        return time.monotonic() < until + (RESPONSE_TIMEOUT_S if self.under_way else 0.0)
+
+    def _came(self, event: Any) -> tuple[int, None]:
+        self.under_way = True
+        try:
+            return self.hear(_information(event), str(event.context.transfer_syntax), int(event.event_type)), None
+        finally:
+            self.is_heard = True
+
+    def _sent(self, event: Any) -> None:
+        if self.is_heard:
+            self.answered.set()
 
 
 def tell(peer: Peer, report: EventReport, *, calling_ae: str) -> None:
     """Tell a caller what became of its request. Raises Transient where it could not be told, Permanent if it forgot."""
     role = build_role(PUSH_MODEL, scp_role=True)
-    with _associated(peer, calling_ae, roles=[role], refusal=Transient(f"{peer} {_NO_REPORT}")) as association:
+    with _open(peer, calling_ae, refusal=Transient(f"{peer} {_NO_REPORT}"), ext_neg=[role]) as association:
         information = decode(BytesIO(report.dataset), True, True)  # noqa: FBT003 - pynetdicom's own
         answer, _ = association.send_n_event_report(
             information, report.event_type_id, report.sop_class_uid, report.sop_instance_uid
@@ -111,51 +133,14 @@ _NO_REPORT: Final = (
 
 
 @contextmanager
-def _associated(
-    peer: Peer, calling_ae: str, *, refusal: Transient | Permanent, handlers: _Handlers = (), roles: Sequence[Any] = ()
-) -> Iterator[Any]:
-    """Open an association for storage commitment alone and release it at the end. Raises Transient or Permanent."""
-    try:
-        association = _entity(calling_ae).associate(
-            peer.host,
-            peer.port,
-            contexts=[build_context(PUSH_MODEL)],
-            ae_title=peer.ae_title,
-            ext_neg=list(roles),
-            tls_args=_tls_of(peer),
-            evt_handlers=[*SOCKET_HANDLERS, *handlers],
-        )
-    except socket.gaierror as unknown:
-        raise Transient(f"{peer} cannot be found: {unknown.strerror}; check its host name") from unknown
-    if not association.is_established:
-        raise _why_not(association, peer, refusal)
-    try:
+def _open(peer: Peer, calling_ae: str, *, refusal: Transient | Permanent, **more: Any) -> Iterator[Any]:
+    """Open an association for storage commitment alone; ``refusal`` is raised where the peer does not take it."""
+    with ExitStack() as stack:
+        try:
+            association = stack.enter_context(associated(peer, calling_ae, _CONTEXTS, _LIMITS, more=more))
+        except Permanent as refused:
+            raise refusal from refused
         yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-def _entity(calling_ae: str) -> Any:
-    entity = AE(ae_title=calling_ae)
-    entity.connection_timeout = CONNECTION_TIMEOUT_S
-    entity.acse_timeout = ACSE_TIMEOUT_S
-    entity.dimse_timeout = RESPONSE_TIMEOUT_S
-    entity.network_timeout = RESPONSE_TIMEOUT_S
-    return entity
-
-
-def _tls_of(peer: Peer) -> Any:
-    context = getattr(peer, "tls", None)
-    return None if context is None else (context, getattr(peer, "tls_name", None) or peer.host)
-
-
-def _why_not(association: Any, peer: Peer, refusal: Transient | Permanent) -> Transient | Permanent:
-    if association.is_rejected:
-        return Transient(f"{peer} rejected us: enter our AE title and address there, or correct its own here")
-    if association.rejected_contexts and not association.accepted_contexts:
-        return refusal
-    return Transient(f"no association with {peer}: nobody listens there, or it does not answer; check host and port")
 
 
 def _information(event: Any) -> bytes:

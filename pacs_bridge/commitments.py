@@ -235,7 +235,7 @@ class Commitments:
             connection.execute(self._sql["end_transaction"], {"transaction_uid": transaction_uid})
 
     def waiting_since(self, commitment: PeerCommitment) -> datetime | None:
-        """Return when a report began to be waited for; None where none is."""
+        """Return when the report that is waited for was last asked for; None where none is."""
         (row,) = self._rows("waiting_since", id=commitment.id)
         return None if row["asked_at"] is None else datetime.fromisoformat(row["asked_at"])
 

@@ -61,7 +61,7 @@ def storage_commitment(
         handlers={
             DECIDE: DecideHandler(desk=desk, commitments=commitments, limits=limits, outstanding=outstanding),
             REPORT: ReportHandler(
-                desk=desk, commitments=commitments, surroundings=surroundings, peer_of=caller_peers(desk)
+                desk=desk, commitments=commitments, surroundings=surroundings, peer_of=caller_peers(desk.settings)
             ),
         },
         commit=CommitHandler(desk=desk, commitments=commitments, ear=ear, limits=limits, outstanding=outstanding),

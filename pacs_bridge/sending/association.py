@@ -10,7 +10,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -27,14 +27,20 @@ _WAITING_IN_KERNEL_BYTES: Final = 256 * 1024
 """With more in its buffer, the kernel tells for minutes nothing of a slow line that goes on: a third must have left."""
 MOST_CONTEXTS: Final = 128
 """PS3.8, 9.3.2.2: presentation context IDs are the odd numbers of one byte."""
+_NO_MORE: Final[Mapping[str, Any]] = {}
 Context = tuple[str, str]
 """A SOP class and a transfer syntax: each pair is proposed by itself, so that the peer answers for each."""
 
 
 @contextmanager
-def associated(peer: Peer, calling_ae: str, contexts: Sequence[Context], limits: TimeLimits) -> Iterator[Any]:
-    """Open an association and release it at the end. Raises Transient or Permanent when there is none to be had."""
-    association = _associate(peer, calling_ae, contexts, limits)
+def associated(
+    peer: Peer, calling_ae: str, contexts: Sequence[Context], limits: TimeLimits, *, more: Mapping[str, Any] = _NO_MORE
+) -> Iterator[Any]:
+    """Open an association and release it at the end. Raises Transient or Permanent when there is none to be had.
+
+    ``more``: further arguments of pynetdicom's ``AE.associate``, such as roles (``ext_neg``).
+    """
+    association = _associate(peer, calling_ae, contexts, limits, more)
     if not association.is_established:
         raise _why_not(association, peer, contexts)
     try:
@@ -179,7 +185,9 @@ class _Entity(AE):  # type: ignore[misc] # pynetdicom is not typed for us
         return lendable
 
 
-def _associate(peer: Peer, calling_ae: str, contexts: Sequence[Context], limits: TimeLimits) -> Any:
+def _associate(
+    peer: Peer, calling_ae: str, contexts: Sequence[Context], limits: TimeLimits, more: Mapping[str, Any]
+) -> Any:
     entity = _Entity(ae_title=calling_ae)
     entity.connection_timeout = limits.connection_s
     entity.acse_timeout = limits.acse_s
@@ -191,8 +199,9 @@ def _associate(peer: Peer, calling_ae: str, contexts: Sequence[Context], limits:
             peer.port,
             contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
             ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_RELEASED, _let_it_close)],
+            evt_handlers=[(evt.EVT_RELEASED, _let_it_close), *more.get("evt_handlers", ())],
             tls_args=_tls_args(peer),
+            **{name: value for name, value in more.items() if name != "evt_handlers"},
         )
     except OSError as unknown:
         raise Transient(f"{peer} cannot be found: {unknown.strerror}; check its host name") from unknown

@@ -91,7 +91,7 @@ insert into peer_transactions (transaction_uid, commitment_id, asked_at) values 
 update peer_transactions set ended = 1 where transaction_uid = :transaction_uid
 
 -- name: waiting_since
-select min(asked_at) as asked_at from peer_transactions where commitment_id = :id and ended = 0
+select max(asked_at) as asked_at from peer_transactions where commitment_id = :id and ended = 0
 
 -- name: transaction
 select p.id, p.job, p.destination, p.request_id from peer_transactions t join peer_commitments p on p.id = t.commitment_id

@@ -352,6 +352,7 @@ class Peer:
     requests: list[CommitmentRequest] = field(default_factory=list)
     told: list[CommitmentReport] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
+    unreported: list[CommitmentReport] = field(default_factory=list)
     answered: threading.Event = field(default_factory=threading.Event)
 
     def verdict(self, request: CommitmentRequest, failure: int = NO_SUCH_INSTANCE) -> CommitmentReport:
@@ -375,8 +376,14 @@ class Peer:
         )
         self.requests.append(request)
         if self.reports and self.status == 0:
-            threading.Thread(target=self._report, args=(event.assoc, self.verdict(request)), daemon=True).start()
+            self.unreported.append(self.verdict(request))
         return self.status, None
+
+    def pdu_sent(self, event: Any) -> None:
+        """Report as soon as the answer to the request has left."""
+        if self.unreported:
+            report = self.unreported.pop()
+            threading.Thread(target=self._report, args=(event.assoc, report), daemon=True).start()
 
     def _report(self, association: Any, report: CommitmentReport) -> None:
         event = written_report(report)
@@ -420,6 +427,7 @@ def make_peer() -> Iterator[MakePeer]:
         handlers = [
             *SOCKET_HANDLERS,
             (evt.EVT_N_ACTION, peer.n_action),
+            (evt.EVT_PDU_SENT, peer.pdu_sent),
             (evt.EVT_N_EVENT_REPORT, peer.n_event_report),
             (evt.EVT_C_STORE, peer.c_store),
         ]
