@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pacs_bridge import cli_administration, cli_audit, cli_peers, cli_phantom, cli_reconstruct, cli_state
+from pacs_bridge import cli_administration, cli_audit, cli_forward, cli_peers, cli_phantom, cli_reconstruct, cli_state
 from pacs_bridge.cli_options import AsJson, Config, ExitStatus, Out, Paths, Set, settings_from, told_apart
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ for command in (cli_peers.send, cli_state.status, cli_state.retry, cli_phantom.p
 app.command()(cli_administration.conformance)
 app.add_typer(cli_state.conflicts, name="conflicts")
 app.add_typer(cli_audit.audit, name="audit")
+app.add_typer(cli_forward.forward, name="forward")
 app.add_typer(cli_reconstruct.reconstruct, name="reconstruct")
 
 if __name__ == "__main__":

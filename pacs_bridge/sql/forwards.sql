@@ -71,13 +71,18 @@ where destination = :destination
   )))
 returning study_instance_uid
 
+-- name: sent_studies
+select distinct study_instance_uid from forwards where destination = :destination and state = 'sent'
+order by study_instance_uid
+
 -- name: sent_to
--- What a destination has said it took, of one study or of all.
-select i.sop_instance_uid, f.study_instance_uid, i.series_instance_uid, f.instance_id
-from forwards as f join instances as i on i.id = f.instance_id
-where f.destination = :destination and f.state = 'sent'
-  and (:study_instance_uid is null or f.study_instance_uid = :study_instance_uid)
-order by f.study_instance_uid, i.series_instance_uid, f.instance_id
+-- What a destination has said it took of a study.
+select i.sop_instance_uid, i.series_instance_uid, f.instance_id, s.study_key
+from forwards as f
+join instances as i on i.id = f.instance_id
+join studies as s on s.study_instance_uid = f.study_instance_uid
+where f.destination = :destination and f.state = 'sent' and f.study_instance_uid = :study_instance_uid
+order by i.series_instance_uid, f.instance_id
 
 -- name: send_again
 update forwards set state = 'pending', batch = null, reason = null, changed_at = :at
