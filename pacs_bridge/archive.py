@@ -155,7 +155,8 @@ class Archive:
         _clear(self.files.incoming)
         self._secret = _secret(state_dir / "secret", self.files.incoming)
         migrate(database, "pacs_bridge", "sql/migrations")
-        self._sql = statements("pacs_bridge", "sql/archive.sql")
+        files = ("sql/archive.sql", "sql/conflicts.sql", "sql/retention.sql")
+        self._sql = {name: text for file in files for name, text in statements("pacs_bridge", file).items()}
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -292,6 +293,15 @@ class Archive:
     def open_conflicts(self, study: str | None = None) -> list[Conflict]:
         """Return the conflicts nobody has accepted, of one study or of all."""
         return [_conflict(row) for row in self._rows("open_conflicts", study_instance_uid=study)]
+
+    def chosen_contents(self, study: str) -> list[str]:
+        """Return the hashes of contents that an administrator chose over those that came first, in that order."""
+        return [row["content_hash"] for row in self._rows("chosen_contents", study_instance_uid=study)]
+
+    def removed_at(self, study: str) -> datetime | None:
+        """Return when rules of retention last removed images of a study; None: never."""
+        found = self._rows("removed_at", study_instance_uid=study)
+        return datetime.fromisoformat(found[0]["removed_at"]) if found else None
 
     def _rows(self, statement: str, **values: object) -> list[Row]:
         with self._database.read() as connection:

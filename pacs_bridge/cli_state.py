@@ -1,6 +1,7 @@
 """``ctriage status``, ``retry`` and ``conflicts``: where things stand, and an administrator's decisions."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -52,34 +53,50 @@ def retry(
 
 @conflicts.command("list")
 def list_conflicts(
+    identifiers: Annotated[bool, typer.Option("--identifiers", help="Name the patients, too.")] = False,  # noqa: FBT002
     config: Config = None,
     overrides: Set = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
 ) -> None:
-    """Show the conflicts nobody has accepted: two contents of one instance, two patients in one study."""
-    from pacs_bridge.status import read_status, tables
+    """Show what nobody has decided: two contents of one instance, two patients in one study; who sent what, and when.
+
+    ``differs`` names attributes, not their values. With --json patients are named, too.
+    """
+    from pacs_bridge import conflicts as look
     from pacs_bridge.terminal import print_json, print_table
 
     settings = settings_from(config, overrides)
     with told_apart():
-        found = {"conflicts": read_status(settings.database)["conflicts"]}
+        found = look.open_conflicts(settings.database, settings.state_dir)
     if as_json:
-        print_json(found)
-        return
-    for title, columns, rows in tables(found):
-        print_table(title, columns, rows)
+        print_json(look.as_json(found))
+    else:
+        print_table("conflicts", look.columns(identifiers=identifiers), look.as_rows(found, identifiers=identifiers))
+
+
+class Keep(StrEnum):
+    """Which of two contents is the current one."""
+
+    KEPT = "kept"
+    OTHER = "other"
 
 
 @conflicts.command("accept")
 def accept_conflict(
     conflict: Annotated[int, typer.Argument(metavar="ID", help="The number that `ctriage conflicts list` shows.")],
+    keep: Annotated[Keep, typer.Option("--keep", help="The content that was kept, or the other one.")] = Keep.KEPT,
     config: Config = None,
     overrides: Set = None,
 ) -> None:
-    """Accept a conflict as it stands: what was kept stays current, and the study's results are delivered."""
+    """Accept a conflict as it stands, or with --keep other take the other content: then the study is analysed again.
+
+    What was held because of two patients is delivered.
+    """
+    from pacs_bridge.beside_service import operator, trail_of
     from pacs_bridge.conflicts import accept
 
     settings = settings_from(config, overrides)
-    with told_apart():
-        accept(settings.database, conflict, now=datetime.now(UTC))
-    typer.echo(f"Conflict {conflict} is accepted.")
+    with told_apart(), trail_of(settings.state_dir, settings.listener.ae_title) as auditor:
+        key = accept(settings, conflict, keep=keep.value, now=datetime.now(UTC), auditor=auditor, person=operator())
+    again = "; its study is analysed again" if keep is Keep.OTHER else ""
+    typer.echo(f"Conflict {conflict} of study {key} is accepted{again}.")

@@ -1,9 +1,10 @@
 """What does every handler of jobs work with?"""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,10 +33,21 @@ class Desk:
     now: Callable[[], datetime]
     audit: Auditor = unheard
 
+    def provenance_of(self, study: str) -> Provenance:
+        """Name the code, detectors and settings that results of a study are made with, and its chosen contents.
+
+        An instance whose other content was made the current one keeps its UID, by which results would be named alike.
+        """
+        chosen = self.archive.chosen_contents(study)
+        if not chosen:
+            return self.provenance
+        settings = hashlib.sha256("\n".join([self.provenance.settings_hash, *chosen]).encode()).hexdigest()
+        return replace(self.provenance, settings_hash=settings)
+
     @property
     def provenance_key(self) -> str:
         """Name the code, detectors and settings that make a result what it is."""
-        return json.dumps(asdict(self.provenance), sort_keys=True)
+        return key_of(self.provenance)
 
     @property
     def objects_dir(self) -> Path:
@@ -50,6 +62,11 @@ class Desk:
             study_key=self.archive.study_key(study),
             instances=tuple(Counter(sop_classes).items()),
         )
+
+
+def key_of(provenance: Provenance) -> str:
+    """Write a provenance in one way."""
+    return json.dumps(asdict(provenance), sort_keys=True)
 
 
 def study_of(job: Job) -> str:

@@ -3,14 +3,14 @@
 Each handler turns names into a task (read only), and commits the outcome in the transaction that ends the job.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from sqlite3 import Connection
 
 from pacs_bridge.archive import ArchivedInstance, ArchivedSeries, Extent
 from pacs_bridge.deliveries import PICTURES, submit_deliveries
-from pacs_bridge.desk import Desk, study_of, version_of
+from pacs_bridge.desk import Desk, key_of, study_of, version_of
 from pacs_bridge.ledger import CommittedReport, KeptObject
 from pacs_bridge.logs import without_uids
 from pacs_bridge.results.context import DocumentReference
@@ -58,7 +58,7 @@ class TriageHandler:
         complete = self._complete(study_of(job), latest)
         if not complete.series:
             return Nothing("no series is complete")
-        if latest is not None and _same_state(latest, complete.series, self.desk.provenance_key):
+        if latest is not None and _same_state(latest, complete.series, self._provenance_key(study_of(job))):
             return Nothing(f"version {latest.version} already says what these images say")
         work = partial(say_not_analysed, reason=str(job.payload[FAILED])) if FAILED in job.payload else triage
         return Task(work, (self._task(job, complete, latest),))
@@ -66,16 +66,15 @@ class TriageHandler:
     def commit(self, job: Job, result: TriageOutcome, connection: Connection) -> None:
         """Keep the per-series results; publish the Report where it is news, and queue its pictures and deliveries."""
         study = study_of(job)
+        report = wire.loads(Report, result.report_text)
+        made_with = key_of(report.provenance)
         for series, digest, text in result.series_results:
-            self.desk.ledger.keep_series_result(
-                study, series, digest=digest, provenance_key=self.desk.provenance_key, result=text
-            )
+            self.desk.ledger.keep_series_result(study, series, digest=digest, provenance_key=made_with, result=text)
         if not result.is_news:
             return
-        report = wire.loads(Report, result.report_text)
         self.desk.ledger.commit(
             report,
-            provenance_key=self.desk.provenance_key,
+            provenance_key=made_with,
             timings_s=result.timings_s,
             objects=result.objects,
         )
@@ -120,6 +119,17 @@ class TriageHandler:
                 series.append(self._with_kept_result(study, each.series_instance_uid, files, _headers(instances)))
         return _Complete(series=tuple(series), waiting=tuple(waiting))
 
+    def _provenance_key(self, study: str) -> str:
+        return key_of(self.desk.provenance_of(study))
+
+    def _decided(self, study: str) -> Iterator[str]:
+        """Say what rules of retention or an administrator have done to a study."""
+        removed_at, chosen = self.desk.archive.removed_at(study), self.desk.archive.chosen_contents(study)
+        if removed_at is not None:
+            yield f"images that came before {removed_at:%Y-%m-%d} were removed here and are not part of this version"
+        if chosen:
+            yield f"of {len(chosen)} image(s) that came with two contents an administrator chose the later one"
+
     def _instances(self, study: str, series: ArchivedSeries) -> list[ArchivedInstance]:
         """Return what ``select`` may read: nothing of ours, and only what belongs to a CT study."""
         instances = self.desk.archive.instances_of(study, series.series_instance_uid)
@@ -129,7 +139,7 @@ class TriageHandler:
         self, study: str, series: str, files: Mapping[str, str], headers: Mapping[str, str]
     ) -> SeriesFiles:
         kept = self.desk.ledger.series_result(
-            study, series, digest=digest_of(files), provenance_key=self.desk.provenance_key
+            study, series, digest=digest_of(files), provenance_key=self._provenance_key(study)
         )
         return SeriesFiles(
             series_instance_uid=series,
@@ -143,12 +153,12 @@ class TriageHandler:
             study_instance_uid=study_of(job),
             series=complete.series,
             detectors=self.desk.settings.detectors.enabled,
-            provenance=self.desk.provenance,
+            provenance=self.desk.provenance_of(study_of(job)),
             language=self.desk.settings.language,
             # Results carry the hospital's wall clock, as the study's own dates do.
             committed_at=self.desk.now().astimezone(),
             objects_dir=str(self.desk.objects_dir),
-            notes=complete.waiting,
+            notes=(*complete.waiting, *self._decided(study_of(job))),
             previous=None if latest is None else self._previous(latest),
             final=bool(job.payload["final"]),
         )

@@ -12,6 +12,7 @@ from pacs_bridge.conflicts import accept, retry
 from pacs_bridge.errors import UnknownConflict, UnknownStudy
 from pacs_bridge.instance import InstanceFacts
 from pacs_bridge.ledger import Ledger
+from pacs_bridge.settings import Settings
 from pacs_bridge.status import NoState, read_status, tables
 from pipeline.model import Priority, Provenance, Report, StudyStatus
 from scheduler.database import Database
@@ -161,14 +162,14 @@ def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service
     service.receive(BLEED, patient="P2", instance="2")
     service.queue.hold(f"deliver:pacs/{BLEED}", "two patients")
     (conflict,) = read_status(service.path)["conflicts"]
-    assert BLEED == accept(service.path, conflict["id"], now=NOW)
+    assert service.key(BLEED) == accept(Settings(state_dir=service.path.parent), conflict["id"], now=NOW)
     assert Status.READY is service.queue.job(f"deliver:pacs/{BLEED}").status
     assert [] == read_status(service.path)["conflicts"]
 
 
 def test_a_conflict_is_accepted_once(service: Service) -> None:
     with pytest.raises(UnknownConflict):
-        accept(service.path, 7, now=NOW)
+        accept(Settings(state_dir=service.path.parent), 7, now=NOW)
 
 
 def test_a_study_whose_last_triage_was_given_up_is_failed(service: Service) -> None:
