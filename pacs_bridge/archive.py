@@ -155,8 +155,7 @@ class Archive:
         _clear(self.files.incoming)
         self._secret = _secret(state_dir / "secret", self.files.incoming)
         migrate(database, "pacs_bridge", "sql/migrations")
-        files = ("sql/archive.sql", "sql/conflicts.sql", "sql/retention.sql")
-        self._sql = {name: text for file in files for name, text in statements("pacs_bridge", file).items()}
+        self._sql = statements("pacs_bridge", "sql/archive.sql")
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -296,12 +295,16 @@ class Archive:
 
     def chosen_contents(self, study: str) -> list[str]:
         """Return the hashes of contents that an administrator chose over those that came first, in that order."""
-        return [row["content_hash"] for row in self._rows("chosen_contents", study_instance_uid=study)]
+        with self._database.read() as connection:
+            chosen = statements("pacs_bridge", "sql/conflicts.sql")["chosen_contents"]
+            return [row["content_hash"] for row in connection.execute(chosen, {"study_instance_uid": study})]
 
     def removed_at(self, study: str) -> datetime | None:
         """Return when rules of retention last removed images of a study; None: never."""
-        found = self._rows("removed_at", study_instance_uid=study)
-        return datetime.fromisoformat(found[0]["removed_at"]) if found else None
+        with self._database.read() as connection:
+            removed = statements("pacs_bridge", "sql/retention.sql")["removed_at"]
+            row = connection.execute(removed, {"study_instance_uid": study}).fetchone()
+        return None if row is None else datetime.fromisoformat(row["removed_at"])
 
     def _rows(self, statement: str, **values: object) -> list[Row]:
         with self._database.read() as connection:

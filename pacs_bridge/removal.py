@@ -135,7 +135,7 @@ class Removal:
         return True
 
     def _unfinished(self, connection: Connection) -> set[str]:
-        return {row["study_instance_uid"] for row in connection.execute(self._sql["unfinished_studies"])}
+        return {row["study_instance_uid"] for row in connection.execute(self._sql["studies_with_jobs"])}
 
     def _facts(self, connection: Connection, row: Row, unfinished: set[str]) -> StudyFacts:
         of_study: dict[str, Any] = {"study_instance_uid": row["study_instance_uid"]}

@@ -17,7 +17,7 @@ select s.study_instance_uid, s.study_key, s.patient_id, s.state, s.last_received
 from studies s
 where s.study_instance_uid = :study_instance_uid
 
--- name: unfinished_studies
+-- name: studies_with_jobs
 -- Whose jobs wait, run, are held or were given up. The statuses are those of the index jobs_unfinished.
 select distinct payload ->> '$.study_instance_uid' as study_instance_uid from jobs
 where status in ('ready', 'running', 'held', 'buried') and payload ->> '$.study_instance_uid' is not null
