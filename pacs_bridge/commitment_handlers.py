@@ -3,7 +3,7 @@
 Tasks run on threads of this process, so that one may write before it speaks: a report can come at any time after.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection
@@ -48,14 +48,7 @@ from scheduler.job import Job
 from scheduler.worker import Nothing, Task
 
 Outcomes = Mapping[Reference, int]
-Outstanding = Callable[[str, Sequence[str]], Sequence[str]]
-"""(destination, SOP Instance UIDs) -> those that are still to be forwarded there."""
 _log = structlog.get_logger()
-
-
-def nothing_outstanding(destination: str, sop_instance_uids: Sequence[str]) -> Sequence[str]:
-    """Know of nothing that is still to be forwarded."""
-    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +58,6 @@ class DecideHandler:
     desk: Desk
     commitments: Commitments
     limits: CommitmentLimits = field(default_factory=CommitmentLimits)
-    outstanding: Outstanding = nothing_outstanding
 
     def prepare(self, job: Job) -> Task[Outcomes] | Nothing:
         """Judge each instance; raises Transient while some may still come, or be taken on."""
@@ -102,7 +94,7 @@ class DecideHandler:
         """
         said, named = self.commitments.said_of_request(request.id), committing(self.desk.settings)
         uids = [each.sop_instance_uid for each in request.outcomes]
-        asked = {name: marked(said.get(name, {}), self.outstanding(name, uids)) for name in named}
+        asked = {name: marked(said.get(name, {}), self.commitments.still_to_forward(name, uids)) for name in named}
         gone = {name: _given_up(of_it) for name, of_it in said.items() if name not in named}
         return {**asked, **gone}
 
@@ -181,7 +173,6 @@ class CommitHandler:
     commitments: Commitments
     ear: Ear
     limits: CommitmentLimits = field(default_factory=CommitmentLimits)
-    outstanding: Outstanding = nothing_outstanding
 
     def prepare(self, job: Job) -> Task[Outcomes] | Nothing:
         """Name the peer and the instances."""
@@ -243,7 +234,7 @@ class CommitHandler:
         if commitment.request_id is None:
             return [each for each, of_it in said.items() if of_it.outcome is None]
         by_uid = {each.sop_instance_uid: of_it for each, of_it in said.items()}
-        known = marked(by_uid, self.outstanding(commitment.destination, list(by_uid)))
+        known = marked(by_uid, self.commitments.still_to_forward(commitment.destination, list(by_uid)))
         return [each for each in said if not known[each.sop_instance_uid].is_final(self.limits.rounds)]
 
     def _still_waiting(self, commitment: PeerCommitment, left: Sequence[Reference]) -> str:
@@ -273,7 +264,7 @@ class CommitHandler:
             self.desk.queue.hurry(decide_key(request_of(job)), now=self.desk.now())
 
 
-def marked(said: Mapping[str, Said], awaited: Sequence[str]) -> Mapping[str, Said]:
+def marked(said: Mapping[str, Said], awaited: Collection[str]) -> Mapping[str, Said]:
     """Mark the instances that are still on their way."""
     on_the_way = frozenset(awaited)
     return {uid: replace(each, awaited=uid in on_the_way) for uid, each in said.items()}

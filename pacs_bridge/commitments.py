@@ -245,6 +245,11 @@ class Commitments:
             return PeerCommitment(**row)
         return None
 
+    def still_to_forward(self, destination: str, sop_instance_uids: Collection[str]) -> Collection[str]:
+        """Return the instances that are still on their way to a destination."""
+        uids = json.dumps(list(sop_instance_uids))
+        return [row["sop_instance_uid"] for row in self._rows("still_to_forward", destination=destination, uids=uids)]
+
     def hear(self, commitment: PeerCommitment, report: CommitmentReport) -> None:
         """Note what a peer reports; instances that were not asked for are passed over."""
         with self._database.transaction() as connection:

@@ -1,31 +1,35 @@
 """The parts of storage commitment, put together: one service for the listener, handlers of its jobs for the lanes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pacs_bridge.commitment import CommitmentLimits
 from pacs_bridge.commitment_handlers import (
     CommitHandler,
     DecideHandler,
-    Outstanding,
     ReportHandler,
     caller_peers,
-    nothing_outstanding,
 )
-from pacs_bridge.commitment_jobs import DECIDE, REPORT
+from pacs_bridge.commitment_jobs import COMMIT, DECIDE, REPORT, committing
 from pacs_bridge.commitment_service import CommitmentService, Ear, Surroundings
 from pacs_bridge.commitments import Commitments
 from pacs_bridge.desk import Desk
+from scheduler.admission import Machine
 from scheduler.database import Database
-from scheduler.worker import Handler
+from scheduler.worker import Handler, Lane
+
+CALLERS_AT_ONCE: Final = 8
+"""Reports to one caller follow one another, so that so many may be away before one that is there has to wait."""
+REQUESTS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageCommitment:
-    """What the composition root needs: ``handlers`` for a lane of their own, ``commit`` for each destination's lane.
+    """What the composition root needs; ``surroundings`` are to be filled in when listener, intake and worker are there.
 
-    ``surroundings`` are to be filled in when listener, intake and worker are there.
+    ``handlers`` decide and report, ``commit`` asks peers.
     """
 
     service: CommitmentService
@@ -34,15 +38,29 @@ class StorageCommitment:
     handlers: Mapping[str, Handler[Any]]
     commit: CommitHandler
 
+    def lanes(self, pool: Callable[[int], Executor]) -> tuple[Lane, ...]:
+        """Return a lane for callers, and one for each destination that commits; ``pool`` makes so many threads.
+
+        None of them stands before a gate: a peer that has not committed yet is no peer that does not answer.
+        """
+        asked = committing(self.service.settings)
+        return (
+            _lane("commitment", CALLERS_AT_ONCE, self.handlers, pool),
+            *(_lane(COMMIT + name, REQUESTS_AT_ONCE, {COMMIT + name: self.commit}, pool) for name in asked),
+        )
+
+
+def _lane(name: str, at_once: int, handlers: Mapping[str, Handler[Any]], pool: Callable[[int], Executor]) -> Lane:
+    return Lane(name=name, executor=pool(at_once), machine=Machine(memory_mb=1, slots=at_once), handlers=handlers)
+
 
 def storage_commitment(
     desk: Desk,
     database: Database,
     *,
     limits: CommitmentLimits | None = None,
-    outstanding: Outstanding = nothing_outstanding,
 ) -> StorageCommitment:
-    """Make the parts; ``outstanding`` tells what is still to be forwarded where."""
+    """Make the parts. Raises SettingsError for unusable certificates."""
     limits, surroundings = limits or CommitmentLimits(), Surroundings()
     commitments = Commitments(database, desk.settings.state_dir / "archive")
     ear = Ear(commitments=commitments, database=database, queue=desk.queue, surroundings=surroundings, now=desk.now)
@@ -59,10 +77,10 @@ def storage_commitment(
         surroundings=surroundings,
         commitments=commitments,
         handlers={
-            DECIDE: DecideHandler(desk=desk, commitments=commitments, limits=limits, outstanding=outstanding),
+            DECIDE: DecideHandler(desk=desk, commitments=commitments, limits=limits),
             REPORT: ReportHandler(
                 desk=desk, commitments=commitments, surroundings=surroundings, peer_of=caller_peers(desk.settings)
             ),
         },
-        commit=CommitHandler(desk=desk, commitments=commitments, ear=ear, limits=limits, outstanding=outstanding),
+        commit=CommitHandler(desk=desk, commitments=commitments, ear=ear, limits=limits),
     )

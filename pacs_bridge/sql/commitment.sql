@@ -101,3 +101,9 @@ where t.transaction_uid = :transaction_uid
 update peer_commitment_references
 set outcome = iif(outcome = 0, 0, :outcome), failures = failures + (:outcome <> 0)
 where commitment_id = :id and sop_instance_uid = :sop_instance_uid
+
+-- name: still_to_forward
+-- Which of the instances named are on their way to a destination.
+select i.sop_instance_uid from forwards f join instances i on i.id = f.instance_id
+where f.destination = :destination and f.state = 'pending'
+  and i.sop_instance_uid in (select value from json_each(:uids))

@@ -130,14 +130,11 @@ class House:
         self.run()
 
     def worker(self) -> Worker:
-        handlers = {
-            **self.parts.handlers,
-            **{f"commit:{name}": self.parts.commit for name in self.desk.destinations},
-            **{DELIVER + name: DeliverHandler(desk=self.desk) for name in self.desk.destinations if name != "results"},
-        }
-        lane = Lane(name="all", executor=inline(), machine=Machine(memory_mb=1, slots=8), handlers=handlers)
-        queue = self.desk.queue
-        return Worker(database=self.database, queue=queue, lanes=(lane,), now=self.clock, random=Random(0))
+        handlers = {DELIVER + name: DeliverHandler(desk=self.desk) for name in self.desk.destinations}
+        machine, queue = Machine(memory_mb=1, slots=8), self.desk.queue
+        deliveries = Lane(name="deliveries", executor=inline(), machine=machine, handlers=handlers)
+        lanes = (deliveries, *self.parts.lanes(lambda _: inline()))
+        return Worker(database=self.database, queue=queue, lanes=lanes, now=self.clock, random=Random(0))
 
     def job(self, kind: str) -> Job:
         (job,) = [job for job in self.desk.queue.jobs() if job.kind.startswith(kind)]
