@@ -279,7 +279,8 @@ def _(event: InstanceStored, state: State, limits: Limits) -> Step:
 
 @_handle.register
 def _(event: ExpectedInstances, state: State, limits: Limits) -> Step:
-    told = _told(_series_of(state, event) or SeriesState(), event, limits)
+    before = _series_of(state, event)
+    told = _told(SeriesState() if before is None else before, event, limits)
     return _listed(state, event.study, event.series, told)
 
 
@@ -318,7 +319,7 @@ def _(event: AssociationAborted, state: State, limits: Limits) -> Step:
 @_handle.register
 def _(event: Tick, state: State, limits: Limits) -> Step:
     said: list[Instruction] = []
-    for study, uid, series in _open_series(state):
+    for study, uid, series in [found for found in _all_series(state) if found[2].evidence is None]:
         if not len(series):
             state = _without_empty(state, study, uid, event.now)
             continue
@@ -458,11 +459,6 @@ def _without_empty(state: State, study: str, uid: str, now: datetime) -> State:
 def _series_of(state: State, event: ExpectedInstances | SetAside) -> SeriesState | None:
     study = state.studies.get(event.study)
     return study.series.get(event.series) if study else None
-
-
-def _open_series(state: State) -> list[tuple[str, str, SeriesState]]:
-    found = _all_series(state)
-    return [(study, uid, series) for study, uid, series in found if series.evidence is None]
 
 
 def _brought_by(state: State, association: str) -> list[tuple[str, str, SeriesState]]:

@@ -66,9 +66,10 @@ def arrive(house: House, version: int, group: str = "flags", name: str = "pacs")
 
 def brought(house: House, job: Job) -> list[KeptObject]:
     """Return what a delivery would hand over."""
-    task: Any = DeliverHandler(desk=house.desk).prepare(job)
+    task = DeliverHandler(desk=house.desk).prepare(job)
     assert isinstance(task, Task)
-    return list(task.args[1])
+    objects: Any = task.args[1]
+    return list(objects)
 
 
 def notes(house: House, *kept_with: int) -> list[KeptObject]:
