@@ -1,7 +1,7 @@
 """How do a command and a data set become P-DATA-TF PDUs without being copied twice?
 
 One buffer holds a train of PDUs whose headers are written beforehand: a read fills the gaps between them, one write
-sends the whole. Only the last header of a message differs, and is put back afterwards.
+sends the whole. Of a message, only the last header differs.
 """
 
 import mmap
@@ -30,7 +30,8 @@ class Train:
         starts = [head + P_DATA_HEADER.size for head in self._heads]
         self._gaps = [self._view[start : start + longest] for start in starts]
         self._start = COMMAND_ROOM
-        self._changed: int | None = None
+        self._headed = 0
+        """So many of the PDUs have the header of a full fragment in this context, in order."""
         self._context_id = -1
         self._source: Source | None = None
         self._left = 0
@@ -48,9 +49,7 @@ class Train:
         """
         self.close()
         if context_id != self._context_id:
-            self._context_id = context_id
-            for head in self._heads:
-                self._put_head(head, self._longest, is_last=False)
+            self._context_id, self._headed = context_id, 0
         pdus = b"".join(map(encode, fragments(command, context_id, self._longest, is_command=True)))
         self._start = COMMAND_ROOM - len(pdus)
         self._view[self._start : COMMAND_ROOM] = pdus
@@ -71,9 +70,6 @@ class Train:
     def _load(self) -> memoryview:
         if self._source is None:
             raise Unreadable("nothing is left of it")
-        if self._changed is not None:
-            self._put_head(self._changed, self._longest, is_last=False)
-            self._changed = None
         length = min(self._left, len(self._gaps) * self._longest)
         full, rest = divmod(length, self._longest)
         gaps = [*self._gaps[:full], self._gaps[full][:rest]] if rest else self._gaps[:full]
@@ -84,12 +80,15 @@ class Train:
         return self._view[self._start : self._finished(full, rest)]
 
     def _finished(self, full: int, rest: int) -> int:
-        """Mark the last fragment where the data set is at its end (an empty one has one empty fragment)."""
+        """Write the headers that lack, and mark where the data set ends (an empty one has one empty fragment)."""
         last = full if rest or not full else full - 1
         length = rest if rest or not full else self._longest
+        for head in self._heads[self._headed : last + 1]:
+            self._put_head(head, self._longest, is_last=False)
+        self._headed = max(self._headed, last + 1)
         if not self._left:
-            self._changed = self._heads[last]
-            self._put_head(self._changed, length, is_last=True)
+            self._put_head(self._heads[last], length, is_last=True)
+            self._headed = last
         return self._heads[last] + P_DATA_HEADER.size + length
 
     def _put_head(self, head: int, length: int, *, is_last: bool) -> None:
