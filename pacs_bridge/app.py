@@ -22,6 +22,7 @@ from pacs_bridge.archive import Archive, Extent
 from pacs_bridge.arrival import Instruction, Limits, SeriesComplete, SeriesReopened, StudyQuiet
 from pacs_bridge.audit import Auditor, unheard
 from pacs_bridge.audit_trail import kept
+from pacs_bridge.commitment_jobs import COMMIT
 from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, REJECT, DeliverHandler
 from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import Destination, destinations_of
@@ -45,14 +46,17 @@ from pacs_bridge.intake import Consequences, Intake
 from pacs_bridge.ledger import Ledger
 from pacs_bridge.listener import PRELOAD as RECEIVING
 from pacs_bridge.listener import Listener
+from pacs_bridge.negotiation import STORAGE_COMMITMENT
 from pacs_bridge.procedure_steps import MODALITY_PERFORMED_PROCEDURE_STEP
 from pacs_bridge.procedure_steps_service import ProcedureSteps
+from pacs_bridge.power_cut import forget_what_was_torn
 from pacs_bridge.reception import admission_of, listener_of
 from pacs_bridge.rejections import RejectHandler
 from pacs_bridge.removal import Keeper, Removal
 from pacs_bridge.results import identifiers
 from pacs_bridge.services import Service
 from pacs_bridge.settings import Settings, SettingsError
+from pacs_bridge.storage_commitment import storage_commitment
 from pacs_bridge.warm import step_back, warm_up
 from pipeline.errors import UnknownDetector
 from pipeline.model import Provenance
@@ -209,6 +213,7 @@ class _Submitter:
 
 def _assembled(settings: Settings, database: Database, resources: ExitStack, audit: Auditor) -> _Service:
     desk = desk_of(settings, database, audit)
+    forget_what_was_torn(settings.state_dir, database)
     _sweep(desk)
     desk.queue.recover(desk.now())
     _hold_lost_destinations(desk)
@@ -220,19 +225,26 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack, aud
         is_ours=lambda facts: _is_ours(facts, desk.ledger),
         limits=Limits(**settings.arrival.model_dump()),
     )
+    commitment = storage_commitment(desk, database)
     worker = Worker(
         database=database,
         queue=desk.queue,
-        lanes=_lanes(desk, database, resources),
+        lanes=(
+            *_lanes(desk, database, resources),
+            *commitment.lanes(lambda at_once: _pool(threads(at_once), resources)),
+        ),
         now=desk.now,
         random=random.Random(),
     )
     submitter.wake = worker.wake
     services: dict[str, Service] = {
         MODALITY_PERFORMED_PROCEDURE_STEP: ProcedureSteps(database, declare=intake.declared, now=desk.now),
+        STORAGE_COMMITMENT: commitment.service,
     }
     reception = ReceptionDesk(admission_of(settings), intake, services=services, audit=audit, now=desk.now)
     listener = listener_of(settings, reception, desk.archive.files)
+    around = commitment.surroundings
+    around.event_report, around.declare, around.wake = listener.event_report, intake.declared, worker.wake
     return _Service(desk=desk, listener=listener, intake=intake, worker=worker)
 
 
@@ -303,7 +315,7 @@ def _hold_lost_destinations(desk: Desk) -> None:
     for job in desk.queue.jobs((Status.READY, Status.HELD)):
         kind, _, name = job.kind.partition(":")
         lost = f"destination {name} is not in the settings"
-        if f"{kind}:" not in (DELIVER, FORWARD):
+        if f"{kind}:" not in (DELIVER, FORWARD, COMMIT):
             continue
         if job.status is Status.READY and name not in desk.destinations:
             desk.queue.hold(job.key, lost)

@@ -177,6 +177,8 @@ class CommitHandler:
     def prepare(self, job: Job) -> Task[Outcomes] | Nothing:
         """Name the peer and the instances."""
         name = str(job.payload["destination"])
+        if name not in committing(self.desk.settings):
+            return Nothing("the settings do not say any more that it commits to what it is sent")
         if REQUEST not in job.payload:
             objects = objects_of(self.desk, job)
             references = tuple(

@@ -12,7 +12,7 @@ from pacs_bridge.commitment_handlers import (
     ReportHandler,
     caller_peers,
 )
-from pacs_bridge.commitment_jobs import COMMIT, DECIDE, REPORT, committing
+from pacs_bridge.commitment_jobs import COMMIT, DECIDE, REPORT
 from pacs_bridge.commitment_service import CommitmentService, Ear, Surroundings
 from pacs_bridge.commitments import Commitments
 from pacs_bridge.desk import Desk
@@ -39,11 +39,11 @@ class StorageCommitment:
     commit: CommitHandler
 
     def lanes(self, pool: Callable[[int], Executor]) -> tuple[Lane, ...]:
-        """Return a lane for callers, and one for each destination that commits; ``pool`` makes so many threads.
+        """Return a lane for callers, and one for each destination; ``pool`` makes so many threads.
 
         None of them stands before a gate: a peer that has not committed yet is no peer that does not answer.
         """
-        asked = committing(self.service.settings)
+        asked = [each.name for each in self.service.settings.destination]
         return (
             _lane("commitment", CALLERS_AT_ONCE, self.handlers, pool),
             *(_lane(COMMIT + name, REQUESTS_AT_ONCE, {COMMIT + name: self.commit}, pool) for name in asked),

@@ -681,3 +681,15 @@ def test_a_destination_that_does_not_commit_is_not_asked(make_house: MakeHouse, 
     publish(house)
     house.run()
     assert ([], ["2.25.7"]) == (peer.requests, peer.stored)
+
+
+def test_what_is_not_to_be_committed_to_any_more_is_not_waited_for(make_house: MakeHouse, make_peer: MakePeer) -> None:
+    peer = make_peer(reports=False)
+    before = make_house(caller("relay"), destination=(pacs(peer),))
+    before.ask(*before.receive(1))
+    publish(before)
+    before.run()
+    after = make_house(caller("own"), destination=(pacs(peer).model_copy(update={"commitment": False}),))
+    after.run_until(10)
+    assert {Status.DONE} == {job.status for job in after.desk.queue.jobs()}
+    assert [PROCESSING_FAILURE] == after.outcomes
