@@ -47,9 +47,9 @@ from pacs_bridge.ledger import Ledger
 from pacs_bridge.listener import PRELOAD as RECEIVING
 from pacs_bridge.listener import Listener
 from pacs_bridge.negotiation import STORAGE_COMMITMENT
+from pacs_bridge.power_cut import forget_what_was_torn
 from pacs_bridge.procedure_steps import MODALITY_PERFORMED_PROCEDURE_STEP
 from pacs_bridge.procedure_steps_service import ProcedureSteps
-from pacs_bridge.power_cut import forget_what_was_torn
 from pacs_bridge.reception import admission_of, listener_of
 from pacs_bridge.rejections import RejectHandler
 from pacs_bridge.removal import Keeper, Removal

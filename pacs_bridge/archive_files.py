@@ -93,7 +93,16 @@ class ArchiveFiles:
 class PartFile:
     """A file that is being written below ``incoming``; `keep` it or `abandon` it."""
 
-    __slots__ = ("_aside", "_dataset_at", "_descriptor", "_files", "_hasher", "_transfer_syntax", "size_bytes")
+    __slots__ = (
+        "_aside",
+        "_dataset_at",
+        "_descriptor",
+        "_files",
+        "_hasher",
+        "_transfer_syntax",
+        "_unsettled",
+        "size_bytes",
+    )
 
     def __init__(self, files: ArchiveFiles, meta: bytes, transfer_syntax: str) -> None:
         """Open the file; see `ArchiveFiles.begin`."""
@@ -103,6 +112,7 @@ class PartFile:
         self._descriptor = os.open(self._aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._hasher = content_hasher("blake3", transfer_syntax)
         self._dataset_at = len(meta)
+        self._unsettled: tuple[Path | None, Path] | None = None
         self.size_bytes = 0
         """Bytes of the data set so far."""
         write_all(self._descriptor, meta)
@@ -115,34 +125,54 @@ class PartFile:
         self.size_bytes += len(fragment)
 
     def keep(self) -> KeptFile:
-        """Give the file its name, durably; the same content is kept once. Raises StorageFull, OSError.
+        """Give the file its name, durably; the same content is kept once. Raises StorageFull, OSError."""
+        try:
+            kept = self.place()
+            self.settle()
+        finally:
+            self.abandon()
+        return kept
 
-        The name comes before the fsync, which spares a commit of the file system's journal: until the index knows the
-        file, its name promises nothing, and what is found under it is compared, not believed.
+    def place(self) -> KeptFile:
+        """Give the file its name, which only `settle` makes durable. Raises StorageFull, OSError.
+
+        The name comes before the fsync, which spares a commit of the file system's journal: a name promises nothing,
+        and what is found under it is compared, not believed.
         """
         self._files.require_room()
         digest = self._hasher.hexdigest()
-        target = self._files.folder / digest[:2] / f"{digest}.dcm"
+        folder = self._files.folder / digest[:2]
+        target = folder / f"{digest}.dcm"
         dataset_at = self._dataset_at
-        try:
-            with translated():
-                known = self._held_at(target)
-                if known is None:
-                    self._aside.rename(target)
-                    os.fsync(self._descriptor)
-                else:
-                    dataset_at = known
-                    sync_file(target)
-                # Also where it was there already: whoever renamed it may not have come this far.
-                sync_folder(target.parent)
-        finally:
-            self.abandon()
+        with translated():
+            known = self._held_at(target)
+            if known is None:
+                self._aside.rename(target)
+                self._unsettled = (None, folder)
+            else:
+                dataset_at = known
+                self._unsettled = (target, folder)
         return KeptFile(
             content_hash=f"blake3:{digest}",
-            path=str(target.relative_to(self._files.folder)),
+            path=f"{digest[:2]}/{digest}.dcm",
             size_bytes=dataset_at + self.size_bytes,
             dataset_at=dataset_at,
         )
+
+    def settle(self) -> None:
+        """Make what was placed durable, content and name. Raises StorageFull, OSError.
+
+        Also where the same content was there already: whoever placed it may not have come this far.
+        """
+        if self._unsettled is None:
+            return
+        there_already, folder = self._unsettled
+        with translated():
+            if there_already is None:
+                os.fsync(self._descriptor)
+            else:
+                sync_file(there_already)
+            sync_folder(folder)
 
     def copied(self, meta: bytes) -> "PartFile":
         """Begin again with other meta information and the same data set, and abandon this one. Raises StorageFull."""
@@ -153,10 +183,12 @@ class PartFile:
         return copy
 
     def abandon(self) -> None:
-        """Close the file, and remove it unless it was kept. Doing it again is harmless."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close the file, and remove it unless it was placed. Doing it again is harmless."""
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._unsettled is None or self._unsettled[0] is not None:
             self._aside.unlink(missing_ok=True)
 
     def read(self, count: int, at: int = 0) -> bytes:

@@ -131,8 +131,9 @@ class ReceptionDesk:
         self._audit(association_refused(caller, called=asked.called_ae, reason=rejected.reason, at=self._now()))
         return rejected.refusal
 
-    def enter(self, entry: Entry) -> Answer:
+    def enter(self, entry: Entry, settle: Callable[[], None]) -> Answer:
         """See FrontDesk."""
+        settle()
         answer: Future[Answer] = Future()
         self.enter_later(entry, answer.set_result)
         return answer.result()

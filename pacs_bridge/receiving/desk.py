@@ -1,5 +1,6 @@
 """What does a receiver need from the one process that owns the index?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,7 +31,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An instance whose file is on the disk, for the index."""
+    """An instance whose file has its name, for the index."""
 
     facts: InstanceFacts
     stored: StoredFile
@@ -51,8 +52,12 @@ class FrontDesk(Protocol):
     def opened(self, asked: Asked) -> Refusal | None:
         """Let an association in, or say how it is rejected."""
 
-    def enter(self, entry: Entry) -> Answer:
-        """Put an instance into the index; returns when that is durable, or has failed."""
+    def enter(self, entry: Entry, settle: Callable[[], None]) -> Answer:
+        """Put an instance into the index and its file durably onto the disk; returns when both are done, or one failed.
+
+        ``settle`` is called once, on this thread, and may run while the index commits: neither disk write waits for the
+        other. What it raises is raised here; then the sender is not told Success, whatever the index holds.
+        """
 
     def not_kept(self, calling_ae: str, answer: Answer) -> None:
         """Take note of an instance that was refused before it could be entered."""

@@ -37,14 +37,11 @@ class Link:
 
     def ask(self, what: str, value: Any, *, within_s: float | None = None) -> Any:
         """Ask, and wait for the answer. Raises LinkGone, TimeoutError, or what the other end raised."""
-        number = next(self._numbers)
-        future: Future[Any] = Future()
-        self._waiting[number] = future
-        try:
-            self._send((number, what, value))
-            return future.result(within_s)
-        finally:
-            self._waiting.pop(number, None)
+        return self._asked(lambda: None, what, value, within_s)
+
+    def ask_while(self, meanwhile: Callable[[], None], what: str, value: Any) -> Any:
+        """Ask, do something while the answer is on its way, and wait for it. Raises as `ask`, and what that raises."""
+        return self._asked(meanwhile, what, value, None)
 
     def close(self) -> None:
         """End; the other end sees it as well. Closing alone would not wake the thread that reads."""
@@ -52,6 +49,17 @@ class Link:
             both_ways.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._connection.close()
+
+    def _asked(self, meanwhile: Callable[[], None], what: str, value: Any, within_s: float | None) -> Any:
+        number = next(self._numbers)
+        future: Future[Any] = Future()
+        self._waiting[number] = future
+        try:
+            self._send((number, what, value))
+            meanwhile()
+            return future.result(within_s)
+        finally:
+            self._waiting.pop(number, None)
 
     def _send(self, message: tuple[int, str | None, Any]) -> None:
         try:

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -45,10 +45,10 @@ class LinkedDesk:
         refusal: Refusal | None = self._link.ask("opened", asked)
         return refusal
 
-    def enter(self, entry: Entry) -> Answer:
+    def enter(self, entry: Entry, settle: Callable[[], None]) -> Answer:
         """See FrontDesk; a driver that has gone may have kept it or not, so the sender hears that it was not."""
         try:
-            answer: Answer = self._link.ask("enter", entry)
+            answer: Answer = self._link.ask_while(settle, "enter", entry)
         except LinkGone as gone:
             return Answer(StoreStatus.PROCESSING_FAILURE, str(gone))
         return answer

@@ -122,14 +122,14 @@ class InstanceSink:
             return Answer(StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
         if read.facts.sop_instance_uid != self._command.sop_instance_uid:
             part = self._part = part.copied(self._meta(read.facts.sop_instance_uid))
-        stored = stored_file(part.keep(), self._transfer_syntax, read.header)
+        stored = stored_file(part.place(), self._transfer_syntax, read.header)
         entry = Entry(
             facts=read.facts,
             stored=stored,
             calling_ae=self._reception.calling_ae,
             association=self._reception.association,
         )
-        return self._reception.desk.enter(entry)
+        return self._reception.desk.enter(entry, part.settle)
 
     def _whole(self, part: PartFile) -> _Read:
         if self._read is None:
