@@ -148,7 +148,7 @@ class Removal:
             arriving=row["state"] == "open",
             unfinished=row["study_instance_uid"] in unfinished,
             reported=row["state"] == "kept" or _any(connection, self._sql["has_report"], of_study),
-            unforwarded=_unforwarded(connection, of_study),
+            unforwarded=connection.execute(self._sql["unforwarded"], of_study).fetchone()["images"],
             promised=_any(connection, statements("pacs_bridge", "sql/commitment.sql")["is_promised"], of_study),
             in_conflict=_any(connection, statements("pacs_bridge", "sql/archive.sql")["open_conflicts"], of_study),
         )
@@ -198,12 +198,6 @@ class Keeper:
 def _outcome(decisions: list[Decision]) -> Outcome:
     kept = Counter(each.kept_since for each in decisions if not each.removes)
     return Outcome(removed=tuple(each for each in decisions if each.removes), kept=dict(kept))
-
-
-def _unforwarded(connection: Connection, of_study: Mapping[str, Any]) -> int:
-    """Count the images that some destination has not taken; what it refused was not delivered either."""
-    standing = connection.execute(statements("pacs_bridge", "sql/forwards.sql")["standing"], of_study)
-    return sum(int(row["pending"]) + int(row["refused"]) for row in standing)
 
 
 def _any(connection: Connection, statement: str, values: Mapping[str, Any]) -> bool:

@@ -22,6 +22,10 @@ where s.study_instance_uid = :study_instance_uid
 select distinct payload ->> '$.study_instance_uid' as study_instance_uid from jobs
 where status in ('ready', 'running', 'held', 'buried') and payload ->> '$.study_instance_uid' is not null
 
+-- name: unforwarded
+-- Images that a destination has not taken; what it refused was not delivered either. As the index forwards_open has it.
+select count(*) as images from forwards where study_instance_uid = :study_instance_uid and state <> 'sent'
+
 -- name: has_report
 select 1 from reports where study_instance_uid = :study_instance_uid limit 1
 
