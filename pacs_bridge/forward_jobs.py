@@ -11,8 +11,9 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
+from pacs_bridge.audit import Party, instances_sent
 from pacs_bridge.deliveries import DELIVERY_ATTEMPTS, JOB_PRIORITY
-from pacs_bridge.desk import Desk
+from pacs_bridge.desk import Desk, study_of
 from pacs_bridge.destinations import Destination
 from pacs_bridge.forward_batches import cut, is_due, most_bytes
 from pacs_bridge.forward_ledger import ForwardItem, Unbatched
@@ -30,8 +31,8 @@ _SUPERSEDED: Final = "another content has taken its place"
 class ForwardOutcome:
     """What became of a batch: who arrived, and why others never will; what is not named is still pending."""
 
-    arrived: tuple[int, ...] = ()
-    refused: Mapping[int, str]
+    arrived: tuple[ForwardItem, ...] = ()
+    refused: Mapping[ForwardItem, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +54,39 @@ class ForwardHandler:
         self.desk.forwards.settle(
             _destination_of(job),
             _batch_of(job),
-            arrived=result.arrived,
-            refused=result.refused,
+            arrived=[each.instance_id for each in result.arrived],
+            refused={each.instance_id: why for each, why in result.refused.items()},
             at=self.desk.now(),
         )
+        if result.arrived:
+            self._audit(job, result.arrived)
+        if result.refused:
+            self._audit(job, list(result.refused), problem=next(iter(result.refused.values())))
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Give up what is pending of the batch; `ctriage forward retry` brings it back."""
+        items = self.desk.forwards.batch(_batch_of(job))
+        if items:
+            self._audit(job, items, problem=without_uids(reason))
         self.desk.forwards.refuse(_batch_of(job), without_uids(reason), self.desk.now())
+
+    def _audit(self, job: Job, items: Sequence[ForwardItem], *, problem: str = "") -> None:
+        """Say in the audit trail who was sent what, or was meant to be."""
+        destination = self.desk.destinations.get(_destination_of(job))
+        if destination is not None and (peer := destination.peer):
+            share = self.desk.share_of(study_of(job), [each.sop_class_uid for each in items])
+            party = Party(name=peer.ae_title, address=peer.host)
+            self.desk.audit(instances_sent(party, share, at=self.desk.now(), problem=problem))
 
 
 def forward(destination: Destination, items: Sequence[ForwardItem]) -> ForwardOutcome:
     """Send what is current; raises Unfinished where some arrived and others may yet, Transient where none has."""
     current = {each.path: each for each in items if each.is_current}
-    refused = {each.instance_id: _SUPERSEDED for each in items if not each.is_current}
+    refused = {each: _SUPERSEDED for each in items if not each.is_current}
     result = destination.store(list(current)) if current else SendResult()
     passing = [each.problem for each in result.failures if isinstance(each.problem, Transient)]
     outcome = ForwardOutcome(
-        arrived=tuple(current[path].instance_id for path in result.sent),
+        arrived=tuple(current[path] for path in result.sent),
         refused={**refused, **_refusals(result, current)},
     )
     if not passing:
@@ -113,9 +129,9 @@ def _submit(desk: Desk, waiting: Unbatched, destination: Destination, now: datet
     return jobs
 
 
-def _refusals(result: SendResult, items: Mapping[Path, ForwardItem]) -> dict[int, str]:
+def _refusals(result: SendResult, items: Mapping[Path, ForwardItem]) -> dict[ForwardItem, str]:
     return {
-        items[each.path].instance_id: without_uids(each.problem.reason)
+        items[each.path]: without_uids(each.problem.reason)
         for each in result.failures
         if isinstance(each.problem, Permanent)
     }

@@ -23,6 +23,7 @@ from pynetdicom import AE, evt
 
 from pacs_bridge.app import desk_of
 from pacs_bridge.archive import Added
+from pacs_bridge.audit import AuditEvent
 from pacs_bridge.desk import Desk
 from pacs_bridge.forward_gate import DestinationGate
 from pacs_bridge.forward_jobs import FORWARD, ForwardHandler, dispatch
@@ -86,6 +87,14 @@ class House:
     database: Database
     worker: Worker
     now: datetime
+    audited: list[AuditEvent]
+
+    def audit(self) -> list[tuple[str, int, bool]]:
+        """Return what the audit trail was told: who was sent how many images, and whether that failed."""
+        told = [(each.peer, each.study, bool(each.said)) for each in self.audited]
+        return [
+            (peer.name, sum(n for _, n in study.instances), failed) for peer, study, failed in told if peer and study
+        ]
 
     def receive(self, path: Path, caller: str = "CT01") -> Added:
         """Enter a file as the intake does."""
@@ -142,7 +151,8 @@ def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
             database = Database(settings.database)
             stack.callback(database.close)
             house: House
-            desk = replace(desk_of(settings, database), now=lambda: house.now)
+            audited: list[AuditEvent] = []
+            desk = replace(desk_of(settings, database, audited.append), now=lambda: house.now)
             lanes = []
             for each in destinations:
                 executor = threads(each.associations)
@@ -153,7 +163,7 @@ def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
                 lanes.append(Lane(name=each.name, executor=executor, machine=machine, handlers=handlers, gate=gate))
             worker = Worker(database=database, queue=desk.queue, lanes=lanes, now=desk.now, random=Random(0))
             now = datetime(2026, 3, 1, 12, tzinfo=UTC)
-            house = House(desk=desk, database=database, worker=worker, now=now)
+            house = House(desk=desk, database=database, worker=worker, now=now, audited=audited)
             return house
 
         yield make
@@ -259,6 +269,7 @@ def test_what_a_peer_never_takes_is_refused_with_the_reason_and_can_be_tried_aga
     settle(house, wait_until, [("pacs", 0, 2, 1)])
     (row,) = read_status(house.desk.settings.database)["forwards"]
     assert "0xA900" in row["reason"]
+    assert [("PACS", 2, False), ("PACS", 1, True)] == house.audit()
     pacs.answer = lambda _event: 0
     with house.database.transaction() as connection:
         assert 1 == bring_back(connection, "pacs", None, at=house.now)
