@@ -194,7 +194,12 @@ class Receiver:
         request = event.request
         named = (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, None)
         answer = self._served(event, "n_create", named, request.AttributeList)
-        return answer.status, _decoded(answer, event)
+        made = _decoded(answer, event)
+        if answer.sop_instance_uid and not request.AffectedSOPInstanceUID:
+            # pynetdicom moves it from here into the answer's command set (PS3.7, 10.1.5.1.4).
+            made = made or Dataset()
+            made.AffectedSOPInstanceUID = answer.sop_instance_uid
+        return answer.status, made
 
     def _n_set(self, event: Any) -> tuple[int, Dataset | None]:
         request = event.request
