@@ -144,6 +144,17 @@ def tls_refused(address: str, *, reason: str, at: datetime) -> AuditEvent:
     return _alert(_NODE_AUTHENTICATION, address, at=at, peer=Party(name=address, address=address), problem=reason)
 
 
+def more_refusals(address: str, *, times: int, at: datetime) -> AuditEvent:
+    """Say how many more times an address was refused than is recorded one by one."""
+    problem = f"refused {times} more times within a minute"
+    return _alert(_NODE_AUTHENTICATION, address, at=at, peer=Party(name=address, address=address), problem=problem)
+
+
+def is_refusal(event: AuditEvent) -> bool:
+    """Say whether somebody was not let in."""
+    return event.kind == _NODE_AUTHENTICATION
+
+
 # ---- instances that came and went -----------------------------------------------------------------------------------
 
 

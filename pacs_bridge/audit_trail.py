@@ -29,6 +29,7 @@ from pacs_bridge.audit import (
     trail_shortened,
 )
 from pacs_bridge.audit_chain import BEGINNING, REMOVED, TORN, Line, Link, Record, opened, sealed
+from pacs_bridge.audit_flood import WINDOW, Flood
 from pacs_bridge.errors import BridgeError
 from pacs_bridge.settings import Settings
 
@@ -95,6 +96,7 @@ class AuditTrail:
         self._folder, self._source, self._now, self._keep = folder, source, now, keep
         self._most_waiting = most_waiting
         self._waiting: deque[AuditEvent] = deque()
+        self._flood = Flood()
         self._lost = 0
         self._refused = False
         self._mutex = threading.Lock()
@@ -118,10 +120,9 @@ class AuditTrail:
     def record(self, event: AuditEvent) -> None:
         """Write an event, durable within a second; while the disk takes none it waits in memory. Never raises."""
         with self._mutex:
-            if len(self._waiting) == self._most_waiting:
-                self._waiting.popleft()
-                self._lost += 1
-            self._waiting.append(event)
+            if not self._flood.lets_through(event, now=self._now()):
+                return
+            self._wait(event)
             if not self._refused:  # else the flusher tries again, once a second: a full disk is no place to hurry
                 self._write_waiting()
             self._unflushed.set()
@@ -130,6 +131,8 @@ class AuditTrail:
         """Make what was recorded outlive a power cut; who records meanwhile does not wait for the disk."""
         with self._mutex:
             self._unflushed.clear()
+            for event in self._flood.over(self._now()):
+                self._wait(event)
             self._write_waiting()
             file = self._end.to_sync()
         try:
@@ -146,12 +149,20 @@ class AuditTrail:
         self._closing.set()
         self._unflushed.set()
         self._flusher.join()
+        with self._mutex:
+            self._waiting.extend(self._flood.over(self._now() + WINDOW))
         self.flush()
         with self._mutex:
             if self._waiting:
                 _log.error("audit events are lost: the trail could not be written", events=len(self._waiting))
             self._end.close()
             os.close(self._lock)
+
+    def _wait(self, event: AuditEvent) -> None:
+        if len(self._waiting) == self._most_waiting:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(event)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -211,8 +222,7 @@ class AuditTrail:
     def _flush_often(self) -> None:
         looked_on = self._now().date()
         while not self._closing.wait(FLUSH_EVERY_S):
-            if self._unflushed.is_set():
-                self.flush()
+            self.flush()
             if self._now().date() != looked_on:
                 looked_on = self._now().date()
                 self._tidy()

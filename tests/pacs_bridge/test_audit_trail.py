@@ -27,6 +27,7 @@ from pacs_bridge.cli import app
 from pacs_bridge.settings import Audit, Settings
 
 KEY = b"k" * 32
+SHARE = StudyShare(study_instance_uid="1.2.3", patient_id="P1", study_key="k1", instances=(("1.2.840", 7),))
 SOURCE = AuditSource(ae_title="CTRIAGE", machine="box", process_id=1)
 
 
@@ -67,6 +68,11 @@ def open_trail(folder: Path, clock: Clock) -> Iterator[Open]:
         each.close()
 
 
+def abort(reason: str) -> audit.AuditEvent:
+    at = datetime(2026, 1, 10, tzinfo=UTC)
+    return audit.instances_received(Party(name="X", address="10.0.0.9"), SHARE, at=at, problem=reason)
+
+
 def refusal(reason: str) -> audit.AuditEvent:
     return audit.association_refused(
         Party(name="X", address="10.0.0.9"), called="CTRIAGE", reason=reason, at=datetime(2026, 1, 10, tzinfo=UTC)
@@ -91,15 +97,15 @@ def said(folder: Path) -> list[str]:
 def test_what_is_recorded_is_there_in_order_and_the_chain_holds(open_trail: Open, folder: Path) -> None:
     trail = open_trail()
     for reason in ("a", "b", "c"):
-        trail.record(refusal(reason))
+        trail.record(abort(reason))
     assert ["Audit Recording Started", "a", "b", "c"] == said(folder)
     verdict = verdict_of(folder)
     assert (True, 4, trail.head) == (verdict.intact, verdict.records, verdict.head)
 
 
 def test_a_new_start_goes_on_with_the_chain(open_trail: Open, folder: Path) -> None:
-    open_trail().record(refusal("before"))
-    open_trail().record(refusal("after"))
+    open_trail().record(abort("before"))
+    open_trail().record(abort("after"))
     assert ["Audit Recording Started", "before", "after"] == said(folder)
     assert verdict_of(folder).intact
 
@@ -113,7 +119,7 @@ def test_nobody_but_the_services_user_may_read_any_of_it(open_trail: Open, folde
 def test_many_threads_and_two_processes_record_into_one_chain(open_trail: Open, folder: Path) -> None:
     trails = [open_trail(), open_trail()]
     threads = [
-        threading.Thread(target=lambda t=trail, n=n: [t.record(refusal(f"{n}.{i}")) for i in range(50)])
+        threading.Thread(target=lambda t=trail, n=n: [t.record(abort(f"{n}.{i}")) for i in range(50)])
         for n, trail in enumerate(trails * 2)
     ]
     for thread in threads:
@@ -126,14 +132,14 @@ def test_many_threads_and_two_processes_record_into_one_chain(open_trail: Open, 
 
 def test_a_torn_last_line_is_answered_for_by_the_next_start(open_trail: Open, folder: Path) -> None:
     with closing(open_trail()) as trail:
-        trail.record(refusal("whole"))
-        trail.record(refusal("torn"))
+        trail.record(abort("whole"))
+        trail.record(abort("torn"))
     (name,) = segments(folder)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-40])
     torn = verdict_of(folder)
     assert (False, f"{name} line 3") == (torn.intact, torn.breaks[0].place)
-    open_trail().record(refusal("later"))
+    open_trail().record(abort("later"))
     mended = verdict_of(folder)
     assert ((), (f"{name} line 3",)) == (mended.breaks, mended.tears)
     assert ["Audit Recording Started", "whole", "torn", "Audit Recording Started", "later"] == said(folder)
@@ -141,7 +147,7 @@ def test_a_torn_last_line_is_answered_for_by_the_next_start(open_trail: Open, fo
 
 def test_a_new_key_does_not_answer_for_an_old_trail(open_trail: Open, folder: Path) -> None:
     with closing(open_trail()) as trail:
-        trail.record(refusal("a"))
+        trail.record(abort("a"))
     (folder / "key").unlink()
     with pytest.raises(NoTrail):
         read_key(folder)
@@ -151,12 +157,12 @@ def test_a_new_key_does_not_answer_for_an_old_trail(open_trail: Open, folder: Pa
 
 def test_a_month_has_its_own_file_and_the_chain_goes_through_all(open_trail: Open, folder: Path, clock: Clock) -> None:
     trail = open_trail()
-    trail.record(refusal("january"))
+    trail.record(abort("january"))
     clock.now += timedelta(days=30)
-    trail.record(refusal("february"))
+    trail.record(abort("february"))
     assert ["2026-01.jsonl", "2026-02.jsonl"] == segments(folder)
     clock.now -= timedelta(days=30)
-    trail.record(refusal("the clock was set back"))
+    trail.record(abort("the clock was set back"))
     assert ["Audit Recording Started", "january", "february", "the clock was set back"] == said(folder)
     assert verdict_of(folder).intact
 
@@ -164,7 +170,7 @@ def test_a_month_has_its_own_file_and_the_chain_goes_through_all(open_trail: Ope
 def test_only_whole_old_months_go_and_the_chain_says_so(open_trail: Open, folder: Path, clock: Clock) -> None:
     with closing(open_trail()) as trail:
         for month in ("january", "february", "march"):
-            trail.record(refusal(month))
+            trail.record(abort(month))
             clock.now += timedelta(days=30)
         head_of_january = next(iter(read_lines(folder)))
     clock.now = datetime(2026, 4, 3, tzinfo=UTC)
@@ -179,9 +185,9 @@ def test_only_whole_old_months_go_and_the_chain_says_so(open_trail: Open, folder
 
 def test_a_noted_head_shows_that_the_end_was_cut_off(open_trail: Open, folder: Path) -> None:
     with closing(open_trail()) as trail:
-        trail.record(refusal("a"))
+        trail.record(abort("a"))
         early = trail.head
-        trail.record(refusal("b"))
+        trail.record(abort("b"))
         late = trail.head
     (name,) = segments(folder)
     lines = (folder / name).read_bytes().splitlines(keepends=True)
@@ -200,7 +206,7 @@ def test_a_disk_that_takes_nothing_makes_events_wait_not_get_lost(open_trail: Op
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (full, before[1]))
         for n in range(53):
-            trail.record(refusal(str(n)))
+            trail.record(abort(str(n)))
         assert ["Audit Recording Started"] == said(folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -209,6 +215,24 @@ def test_a_disk_that_takes_nothing_makes_events_wait_not_get_lost(open_trail: Op
     found = said(folder)
     assert ["more than 50 events waited for a disk that took none", "3", "4"] == found[1:4]
     assert (52, str(52)) == (len(found), found[-1])
+    assert verdict_of(folder).intact
+
+
+def test_nobody_fills_the_trail_by_knocking_and_all_knocks_are_counted(
+    open_trail: Open, folder: Path, clock: Clock
+) -> None:
+    trail = open_trail()
+    for _ in range(1000):
+        trail.record(refusal("stranger"))
+    trail.record(audit.tls_refused("10.0.0.10", reason="another address", at=clock()))
+    clock.now += timedelta(seconds=61)
+    trail.flush()
+    trail.record(refusal("a minute later"))
+    for _ in range(30):
+        trail.record(refusal("again"))
+    trail.close()
+    more, again = "refused 980 more times within a minute", "refused 11 more times within a minute"
+    assert [*["stranger"] * 20, "another address", more, "a minute later", *["again"] * 19, again] == said(folder)[1:]
     assert verdict_of(folder).intact
 
 
@@ -290,9 +314,6 @@ def test_a_chain_made_with_another_key_is_none() -> None:
 def ctriage(folder: Path, *arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, ["audit", *arguments, "--set", f"state_dir={folder.parent}"])
     return done.exit_code, done.output
-
-
-SHARE = StudyShare(study_instance_uid="1.2.3", patient_id="P1", study_key="k1", instances=(("1.2.840", 7),))
 
 
 def test_verify_prints_the_head_and_its_status_says_whether_the_chain_holds(open_trail: Open, folder: Path) -> None:
