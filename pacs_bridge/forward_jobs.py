@@ -24,14 +24,17 @@ from scheduler.job import ROUTINE, Job, JobRequest
 from scheduler.worker import Nothing, Task
 
 FORWARD: Final = "forward:"
-_SUPERSEDED: Final = "another content has taken its place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardOutcome:
-    """What became of a batch: who arrived, and why others never will; what is not named is still pending."""
+    """What became of a batch: what arrived, and why others never will; what is not named is still pending.
+
+    ``superseded``: of these, another content is the current one by now, and that goes instead.
+    """
 
     arrived: tuple[ForwardItem, ...] = ()
+    superseded: tuple[ForwardItem, ...] = ()
     refused: Mapping[ForwardItem, str]
 
 
@@ -51,6 +54,7 @@ class ForwardHandler:
 
     def commit(self, job: Job, result: ForwardOutcome, connection: Connection) -> None:
         """Mark what arrived, and what the destination will never take."""
+        self.desk.forwards.withdraw(_destination_of(job), [each.instance_id for each in result.superseded])
         self.desk.forwards.settle(
             _destination_of(job),
             _batch_of(job),
@@ -64,11 +68,10 @@ class ForwardHandler:
             self._audit(job, list(result.refused), problem=next(iter(result.refused.values())))
 
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
-        """Give up what is pending of the batch; `ctriage forward retry` brings it back."""
+        """Leave the rest pending; `ctriage status` shows it with the buried job, and a person may bring it back."""
         items = self.desk.forwards.batch(_batch_of(job))
         if items:
             self._audit(job, items, problem=without_uids(reason))
-        self.desk.forwards.refuse(_batch_of(job), without_uids(reason), self.desk.now())
 
     def _audit(self, job: Job, items: Sequence[ForwardItem], *, problem: str = "") -> None:
         """Say in the audit trail who was sent what, or was meant to be."""
@@ -82,12 +85,12 @@ class ForwardHandler:
 def forward(destination: Destination, items: Sequence[ForwardItem]) -> ForwardOutcome:
     """Send what is current; raises Unfinished where some arrived and others may yet, Transient where none has."""
     current = {each.path: each for each in items if each.is_current}
-    refused = {each: _SUPERSEDED for each in items if not each.is_current}
     result = destination.store(list(current)) if current else SendResult()
     passing = [each.problem for each in result.failures if isinstance(each.problem, Transient)]
     outcome = ForwardOutcome(
         arrived=tuple(current[path] for path in result.sent),
-        refused={**refused, **_refusals(result, current)},
+        superseded=tuple(each for each in items if not each.is_current),
+        refused=_refusals(result, current),
     )
     if not passing:
         return outcome

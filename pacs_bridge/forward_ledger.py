@@ -130,10 +130,11 @@ class ForwardLedger:
         with self._database.transaction() as connection:
             connection.executemany(self._sql["settle"], ended)
 
-    def refuse(self, number: int, reason: str, at: datetime) -> None:
-        """Give up what is pending of a batch, until a person brings it back."""
+    def withdraw(self, destination: str, instance_ids: Sequence[int]) -> None:
+        """Forget what was promised and not sent yet: another content has become the current one."""
+        rows = [{"destination": destination, "instance_id": each} for each in instance_ids]
         with self._database.transaction() as connection:
-            connection.execute(self._sql["refuse_batch"], {"batch": number, "reason": reason, "at": at.isoformat()})
+            connection.executemany(self._sql["withdraw"], rows)
 
     def priority(self, study: str) -> Priority | None:
         """Return the most urgent priority that a version of the study's Report has given, for rules that asked."""

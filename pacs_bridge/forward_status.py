@@ -66,7 +66,7 @@ def _progress(counts: sqlite3.Row, open_end: sqlite3.Row | None, job: sqlite3.Ro
     if job is None:
         return {"state": COLLECTING, "since": since, "attempts": 0, "next_at": None, "reason": reason}
     has_ended = job["status"] not in (Status.READY, Status.RUNNING, Status.HELD)
-    said = _JOB_GONE if has_ended else job["reason"]
+    said = job["reason"] or (_JOB_GONE if has_ended else None)
     return {
         "state": job["status"],
         "since": since,

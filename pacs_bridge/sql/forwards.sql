@@ -57,8 +57,8 @@ order by instance_id
 update forwards set state = :state, reason = :reason, changed_at = :at
 where destination = :destination and instance_id = :instance_id and batch = :batch and state = 'pending'
 
--- name: refuse_batch
-update forwards set state = 'refused', reason = :reason, changed_at = :at where batch = :batch and state = 'pending'
+-- name: withdraw
+delete from forwards where destination = :destination and instance_id = :instance_id and state = 'pending'
 
 -- name: bring_back
 -- What was refused, of one study or of all; and what waits for a job that somebody has ended.

@@ -206,6 +206,20 @@ def test_a_study_arrives_byte_for_byte_and_a_second_sending_changes_nothing(
     assert 8 == len(pacs.arrived)
 
 
+def test_a_content_that_is_not_current_any_more_is_not_sent(
+    make_house: MakeHouse, scp: Callable[..., Scp], small_study: list[Path], wait_until: Any
+) -> None:
+    pacs = scp()
+    house = make_house(to(pacs.port))
+    for path in small_study[:2]:
+        house.receive(path)
+    with house.database.transaction() as connection:
+        connection.execute("update instances set is_current = 0 where id = 1")
+    house.passes()
+    settle(house, wait_until, [("pacs", 0, 1, 0)])
+    assert [read_file(small_study[1]).sop_instance_uid] == pacs.uids()
+
+
 def test_late_images_go_too_but_nothing_goes_back_to_its_sender(
     make_house: MakeHouse, scp: Callable[..., Scp], small_study: list[Path], wait_until: Any
 ) -> None:

@@ -162,8 +162,6 @@ def test_a_batch_is_settled_instance_by_instance(bench: Callable[..., Bench]) ->
     first, second, *_ = [item.instance_id for item in house.forwards.batch(number)]
     house.forwards.settle("pacs", number, arrived=[first], refused={second: "no such class"}, at=NOW)
     assert 2 == len(house.forwards.batch(number))
-    house.forwards.refuse(number, "given up", NOW)
-    assert [] == house.forwards.batch(number)
     with house.database.transaction() as connection:
         assert (3, 0) == (
             bring_back(connection, "pacs", None, at=NOW),
