@@ -31,6 +31,8 @@ NOT_KNOWN: Final = Refusal(1, 1, 3)
 """Rejected permanently, by the service user: calling AE title not recognized."""
 PROCESSING_FAILURE: Final = 0x0110
 ACCEPT_LOOK_S: Final = 0.05
+BROKEN_OFF: Final = "the connection broke off"
+ANSWERED_WITHIN_S: Final = 10.0
 _log = structlog.get_logger()
 
 
@@ -85,7 +87,7 @@ class Receiver:
     def event_report(self, association: str, report: EventReport) -> bool:
         """Send an N-EVENT-REPORT over an association if it is open; say whether the peer has taken it."""
         open_one = self._associations.get(association)
-        if open_one is None or not open_one.is_established:
+        if open_one is None or not open_one.ctriage_answered.wait(ANSWERED_WITHIN_S) or not open_one.is_established:
             return False
         try:
             status, _ = open_one.send_n_event_report(
@@ -119,6 +121,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
+            (evt.EVT_PDU_SENT, self._sent),
             (evt.EVT_N_ACTION, self._n_action),
             (evt.EVT_N_CREATE, self._n_create),
             (evt.EVT_N_EVENT_REPORT, self._n_event_report),
@@ -140,13 +143,16 @@ class Receiver:
         refusal: Refusal | None = NOT_KNOWN
         association = event.assoc
         association.ctriage_name = uuid.uuid4().hex
+        association.ctriage_answered, association.ctriage_owes = threading.Event(), False
+        association.ctriage_answered.set()
         try:
             refusal = self._desk.opened(_asked(association))
         finally:
-            if refusal:
+            if refusal is None:
+                self._associations[association.ctriage_name] = association
+            else:
                 association.acse.send_reject(*refusal)
                 association.kill()  # waits until the answer has left
-        self._associations[association.ctriage_name] = association
 
     def _reception(self, association: Any) -> Reception:
         return Reception(
@@ -158,10 +164,10 @@ class Receiver:
         )
 
     def _released(self, event: Any) -> None:
-        self._closed(event.assoc, released=True)
+        self._closed(event.assoc, "")
 
     def _aborted(self, event: Any) -> None:
-        self._closed(event.assoc, released=False)
+        self._closed(event.assoc, event.assoc.ctriage_storing.ended_because or BROKEN_OFF)
 
     def _disconnected(self, event: Any) -> None:
         """Give the file descriptor back: pynetdicom does not where its `shutdown` fails because the peer was faster."""
@@ -173,22 +179,37 @@ class Receiver:
             self._desk.turned_away(plain_address(association.requestor.address), reason)
             association.dul.to_user_queue.put(None)  # else its thread would wait for a request until the time limit
 
-    def _closed(self, association: Any, *, released: bool) -> None:
+    def _closed(self, association: Any, problem: str) -> None:
         name = getattr(association, "ctriage_name", "")
         if self._associations.pop(name, None) is not None:
-            self._desk.closed(name, released=released)
+            self._desk.closed(name, problem)
+
+    def close_the_dead(self) -> None:
+        """Take note of associations that have ended without a word of pynetdicom's, whatever the reason."""
+        for association in [each for each in self._associations.values() if not each.is_alive()]:
+            self._closed(association, association.ctriage_storing.ended_because or BROKEN_OFF)
 
     # ---- normalised services ----------------------------------------------------------------------------------------
 
     def _n_action(self, event: Any) -> tuple[int, Dataset | None]:
+        """Ask for an action; what it leads to may be reported before pynetdicom has sent the answer: that must wait."""
         request = event.request
+        event.assoc.ctriage_answered.clear()
         answer = self._served(
             event,
             "n_action",
             (request.RequestedSOPClassUID, request.RequestedSOPInstanceUID, request.ActionTypeID),
             request.ActionInformation,
         )
+        event.assoc.ctriage_owes = True
         return answer.status, _decoded(answer, event)
+
+    def _sent(self, event: Any) -> None:
+        """Note that the answer to an action has left."""
+        association = event.assoc
+        if getattr(association, "ctriage_owes", False):
+            association.ctriage_owes = False
+            association.ctriage_answered.set()
 
     def _n_create(self, event: Any) -> tuple[int, Dataset | None]:
         request = event.request
@@ -266,6 +287,10 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is 
 
     def server_close(self) -> None:
         """The socket belongs to whoever bound it."""
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        self.receiver.close_the_dead()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         accepted, address = self.socket.accept()
