@@ -152,18 +152,19 @@ class ReceptionDesk:
         """See FrontDesk."""
         _log.warning("instance_refused", caller=calling_ae, status=f"0x{answer.status:04X}", reason=answer.comment)
 
-    def closed(self, association: str, *, released: bool) -> None:
+    def closed(self, association: str, problem: str) -> None:
         """See FrontDesk."""
         with self._lock:
             visit = self._visits.pop(association, None)
         if visit is None:
             return
-        if released:
-            self._intake.released(association)
-        else:
-            _log.warning("association_broken_off", caller=visit.asked.calling_ae, address=visit.asked.address)
+        if problem:
+            asked = visit.asked
+            _log.warning("association_broken_off", caller=asked.calling_ae, address=asked.address, reason=problem)
             self._intake.aborted(association)
-        self._tell(visit, "" if released else "the association broke off")
+        else:
+            self._intake.released(association)
+        self._tell(visit, problem)
 
     def serve(self, request: ServiceRequest) -> ServiceAnswer:
         """See FrontDesk."""

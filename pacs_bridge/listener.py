@@ -188,9 +188,9 @@ class _Child:
     def _told_of(self, what: str, value: Any) -> Any:
         match what:
             case "closed":
-                association, released = value
+                association, problem = value
                 self._visits.discard(association)
-                return self._desk.closed(association, released=released)
+                return self._desk.closed(association, problem)
             case "not_kept":
                 return self._desk.not_kept(*value)
             case "turned_away":
@@ -203,7 +203,7 @@ class _Child:
         """End the visits of a process that has gone, and start another in its place."""
         visits, self._visits = self._visits, set()
         for association in visits:
-            self._desk.closed(association, released=False)
+            self._desk.closed(association, "its receiver died")
         if not self._stopping:
             _log.error("receiver_died", remedy="it is replaced; its senders send again")
             self._start()

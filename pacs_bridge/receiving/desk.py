@@ -62,8 +62,8 @@ class FrontDesk(Protocol):
     def not_kept(self, calling_ae: str, answer: Answer) -> None:
         """Take note of an instance that was refused before it could be entered."""
 
-    def closed(self, association: str, *, released: bool) -> None:
-        """Take note that an association that was let in has ended: released, or broken off."""
+    def closed(self, association: str, problem: str) -> None:
+        """Take note that an association that was let in has ended: released, or broken off because of a problem."""
 
     def serve(self, request: ServiceRequest) -> ServiceAnswer:
         """Answer what is asked besides storing."""

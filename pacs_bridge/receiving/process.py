@@ -57,9 +57,9 @@ class LinkedDesk:
         """See FrontDesk."""
         self._tell("not_kept", (calling_ae, answer))
 
-    def closed(self, association: str, *, released: bool) -> None:
+    def closed(self, association: str, problem: str) -> None:
         """See FrontDesk."""
-        self._tell("closed", (association, released))
+        self._tell("closed", (association, problem))
 
     def serve(self, request: ServiceRequest) -> ServiceAnswer:
         """See FrontDesk."""

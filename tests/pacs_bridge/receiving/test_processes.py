@@ -1,0 +1,79 @@
+"""Receiver processes: several on one port, replaced when one dies, gone with the driver."""
+
+from typing import Any
+
+import psutil
+import pytest
+from pynetdicom import AE, build_context
+
+from pacs_bridge.transport import SOCKET_HANDLERS
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+@pytest.fixture(autouse=True)
+def quiet_pynetdicom(caplog: pytest.LogCaptureFixture) -> None:
+    """Keep what pynetdicom says of lost peers out of the output."""
+    caplog.set_level("CRITICAL", logger="pynetdicom")
+
+
+def associated(listener: Any) -> Any:
+    entity = AE(ae_title="CT01")
+    contexts = [build_context(CT_IMAGE, EXPLICIT)]
+    return entity.associate(
+        "127.0.0.1", listener.port, contexts=contexts, ae_title="CTRIAGE", evt_handlers=SOCKET_HANDLERS
+    )
+
+
+def receivers() -> list[psutil.Process]:
+    """Return our children that accept: those with a link to us and a listening socket."""
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if any(c.status == "LISTEN" for c in each.net_connections("tcp"))]
+
+
+def test_a_receiver_that_dies_is_replaced_and_its_senders_send_again(
+    bridge: Any, listen: Any, make_slice: Any, wait_until: Any
+) -> None:
+    listener = listen(bridge, options={"processes": 2})
+    first = associated(listener)
+    assert first.send_c_store(make_slice(1)).Status == 0
+    killed = receivers()
+    assert 2 == len(killed)
+    for each in killed:
+        each.kill()
+    wait_until(lambda: not listener._desk.open_associations)
+    assert bridge.intake._state.studies["1.2.3"].series["1.2.3.4"].interrupted
+
+    def sent_again() -> bool:
+        again = associated(listener)
+        if not again.is_established:
+            return False
+        statuses = [again.send_c_store(make_slice(n)).get("Status") for n in (1, 2, 3)]
+        again.release()
+        return statuses == [0, 0, 0]
+
+    wait_until(sent_again, deadline_s=40.0)
+    assert 3 == len(bridge.archive.instances_of("1.2.3", "1.2.3.4"))
+    first.abort()
+
+
+def test_the_limit_of_associations_holds_over_all_processes(bridge: Any, listen: Any, wait_until: Any) -> None:
+    listener = listen(bridge, options={"processes": 2}, maximum_associations=3)
+    some = [associated(listener) for _ in range(3)]
+    assert [True] * 3 == [each.is_established for each in some]
+    refused = associated(listener)
+    assert (True, False) == (refused.is_rejected, refused.is_established)
+    some[0].release()
+    wait_until(lambda: listener._desk.open_associations == 2)
+    again = associated(listener)
+    assert again.is_established
+    for each in (*some[1:], again):
+        each.release()
+
+
+def test_none_is_left_when_the_listener_stops(bridge: Any, listen: Any) -> None:
+    listener = listen(bridge, options={"processes": 2})
+    processes = receivers()
+    listener.stop()
+    assert [] == [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
