@@ -398,10 +398,10 @@ def _concluded(
 
 def _listed(state: State, study: str, uid: str, series: SeriesState) -> Step:
     """Put a series into the state of which lists have changed: complete by them, or known better than before."""
-    named = _is_as_declared(series)
     if series.evidence is None:
-        return _concluded(state, study, uid, series, Evidence.DECLARED_LIST if named and series.whole else None)
-    if not named or series.evidence is Evidence.DECLARED_LIST:
+        named = series.whole and _is_as_declared(series)  # else it is asked once nothing has come for a while
+        return _concluded(state, study, uid, series, Evidence.DECLARED_LIST if named else None)
+    if series.evidence is Evidence.DECLARED_LIST or not _is_as_declared(series):
         return _with_series(state, study, uid, series), ()
     better = replace(series, evidence=Evidence.DECLARED_LIST)
     confirmed = SeriesConfirmed(study=study, series=uid, evidence=Evidence.DECLARED_LIST)
