@@ -34,6 +34,9 @@ format: venv
 bench: venv peers
 	$(BIN)/python -m benchmarks study
 	$(BIN)/python -m benchmarks reconstruct
+	$(BIN)/python -m benchmarks receive
+	$(BIN)/python -m benchmarks faults
+	$(BIN)/python -m benchmarks fuzz
 
 # Take over the versions of a fresh environment that passed the tests.
 constraints: venv

@@ -62,7 +62,7 @@ PLANS = {
         slices=500,
         slices_of_each=250,
         rounds=5,
-        lasting=endurance.Plan(warm=200, associations=1000, instances=10_000, edge=2000),
+        lasting=endurance.Plan(warm=1000, associations=1000, instances=10_000, edge=2000),
     ),
 }
 
