@@ -26,6 +26,7 @@ from pacs_bridge.commitment import (
     worded,
     written_report,
 )
+from pacs_bridge.commitment_audit import given, tell_taken
 from pacs_bridge.commitment_jobs import (
     MOST_ROUNDS,
     REQUEST,
@@ -120,6 +121,9 @@ class DecideHandler:
 
     def _decide(self, request: KeptRequest, outcomes: Outcomes) -> None:
         self.commitments.decide(request.id, outcomes)
+        held = self.commitments.held([each.sop_instance_uid for each in outcomes])
+        for event in given(request.asking, outcomes, held, share_of=self.desk.share_of, at=self.desk.now()):
+            self.desk.audit(event)
         self.desk.queue.submit(report_job(request), now=self.desk.now())
         failures = {each: outcome for each, outcome in outcomes.items() if outcome != COMMITTED}
         if failures:
@@ -253,9 +257,11 @@ class CommitHandler:
         """
         if REQUEST in job.payload:
             self.desk.queue.hurry(decide_key(request_of(job)), now=self.desk.now())
-        elif result and round_of(job) >= MOST_ROUNDS:
+            return
+        tell_taken(self.desk, job, objects_of(self.desk, job), failed=len(result))
+        if result and round_of(job) >= MOST_ROUNDS:
             raise Permanent(f"{job.payload['destination']} does not commit to {worded(result)}: look into its log")
-        elif result:
+        if result:
             kind = DELIVER + str(job.payload["destination"])
             self.desk.queue.submit(delivery_again(job, list(result), kind=kind), now=self.desk.now())
 
