@@ -71,7 +71,7 @@ from scheduler.worker import Lane, Worker
 TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 20.0
 JOB_LIMIT_S: Final = 1800.0
-PRELOAD: Final = ("pacs_bridge.preload", RECEIVING)
+PRELOAD: Final = (RECEIVING, "pacs_bridge.preload")  # in this order: the last one freezes what was loaded
 LONGEST_AWAY_TICKS: Final = 30
 _log = structlog.get_logger()
 
