@@ -163,6 +163,8 @@ def _ml(finding: Mapping[str, Any]) -> str | None:
 for command in (cli_peers.send, cli_state.status, cli_state.retry, cli_phantom.phantom, cli_peers.check):
     app.command()(command)
 app.command()(cli_administration.conformance)
+app.command()(cli_administration.verify)
+app.add_typer(cli_administration.retention, name="retention")
 app.add_typer(cli_state.conflicts, name="conflicts")
 app.add_typer(cli_audit.audit, name="audit")
 app.add_typer(cli_forward.forward, name="forward")

@@ -15,6 +15,12 @@ ARCHIVE_IMPLEMENTATION_CLASS_UID: Final = "2.25.12398757571592332157631251385839
 ARCHIVE_VERSION_NAME: Final = "CTRIAGE_ARCHIVE"
 
 
+# What pydicom raises over a few changed bytes of file meta information
+_DAMAGES: Final = (
+    InvalidDicomError, AttributeError, ValueError, EOFError, struct.error, NotImplementedError, KeyError, TypeError,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomFile:
     """A Part-10 file, ready to be sent as it is: its data set starts at byte ``offset``."""
@@ -53,7 +59,7 @@ def read_file(path: Path) -> DicomFile:
             transfer_syntax=str(meta.TransferSyntaxUID),
             offset=offset,
         )
-    except (InvalidDicomError, AttributeError, ValueError, EOFError, struct.error) as unreadable:
+    except _DAMAGES as unreadable:
         raise CannotUnderstand("it is no DICOM file with file meta information") from unreadable
 
 
