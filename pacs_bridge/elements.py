@@ -46,12 +46,13 @@ class Elements:
     """The top-level elements of ``content`` (inflated where it came deflated), the first of each tag.
 
     ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1). ``start``: where in ``content`` the
-    data set starts; places count from the start of ``content``.
+    data set starts, ``end``: where the last of these elements says that it ends; places count from the start of ``content``.
     """
 
     content: bytes | mmap
     places: Mapping[int, Place]
     ascending: bool
+    end: int
     start: int = 0
 
     def value(self, tag: int) -> bytes:
@@ -87,14 +88,13 @@ def elements_at_the_start(beginning: bytes, transfer_syntax: str) -> Elements | 
         elements = _walk(beginning, transfer_syntax).elements(0)
     except (struct.error, CannotUnderstand):
         return None
-    last = max(elements.places.values(), key=lambda place: place.end, default=None)
-    is_known = last is not None and any(tag in PIXELS for tag in elements.places) and not last.undefined
-    return elements if is_known else None
+    pixels = next((elements.places[tag] for tag in PIXELS if tag in elements.places), None)
+    return None if pixels is None or pixels.undefined else elements
 
 
 def require_whole(elements: Elements, length: int) -> None:
-    """Raise CannotUnderstand where ``length`` bytes end before an element does."""
-    if any(place.end > length for place in elements.places.values()):
+    """Raise CannotUnderstand where ``length`` bytes end before the last element does."""
+    if elements.end > length:
         raise CannotUnderstand("it ends in the middle of an element")
 
 
@@ -151,7 +151,7 @@ class _Walk:
             places.setdefault(tag, place)
             if tag in PIXELS:
                 break
-        return Elements(content=self._bytes, places=places, ascending=ascending, start=start)
+        return Elements(content=self._bytes, places=places, ascending=ascending, end=position, start=start)
 
     def _short_element(self, position: int) -> tuple[int, Place] | None:
         """Read an element as most are: of an explicit VR whose length has two bytes."""
