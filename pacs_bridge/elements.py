@@ -46,7 +46,7 @@ class Elements:
     """The top-level elements of ``content`` (inflated where it came deflated), the first of each tag.
 
     ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1). ``start``: where in ``content`` the
-    data set starts, ``end``: where the last of these elements says that it ends; places count from the start of ``content``.
+    data set starts; ``end``: where the last of these elements says that it ends. Places count from ``content``'s start.
     """
 
     content: bytes | mmap
