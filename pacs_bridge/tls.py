@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pacs_bridge.errors import BridgeError
-from pacs_bridge.settings import SettingsError, Tls
+from pacs_bridge.settings import Settings, SettingsError, Tls
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -126,10 +126,18 @@ def _trust(context: ssl.SSLContext, tls: Tls) -> None:
         raise SettingsError((problem,)) from refused
 
 
-def _require(tls: Tls, now: datetime) -> None:
-    failures = [str(problem) for problem in tls_problems(tls, now) if problem.level == "fail"]
+def require_usable(settings: Settings, *, now: datetime) -> list[TlsProblem]:
+    """Look into the files of settings that speak TLS anywhere: return warnings. Raises SettingsError."""
+    speaks_tls = settings.listener.tls_port or any(destination.tls for destination in settings.destination)
+    return _require(settings.tls, now) if speaks_tls else []
+
+
+def _require(tls: Tls, now: datetime) -> list[TlsProblem]:
+    problems = tls_problems(tls, now)
+    failures = [str(problem) for problem in problems if problem.level == "fail"]
     if failures:
         raise SettingsError(tuple(failures))
+    return problems
 
 
 # ---- a handshake ----------------------------------------------------------------------------------------------------

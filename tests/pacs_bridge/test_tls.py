@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import CertificateBuilder, DNSName, Name, NameAttribute, SubjectAlternativeName
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pacs_bridge.settings import SettingsError, Tls
-from pacs_bridge.tls import TlsRefused, client_context, explain, handshake, server_context, tls_problems
+from pacs_bridge.settings import Listener, Settings, SettingsError, Tls
+from pacs_bridge.tls import TlsRefused, client_context, explain, handshake, require_usable, server_context, tls_problems
 from pacs_bridge.tls_testing import Hospital
 
 NOW = datetime.now(UTC)
@@ -37,6 +39,13 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def hospital(authority: trustme.CA, tmp_path: Path) -> Hospital:
     return Hospital(authority=authority, folder=tmp_path / "nodes")
+
+
+@pytest.fixture(scope="session")
+def server(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """Return one server's context for many handshakes."""
+    hospital = Hospital(authority=authority, folder=tmp_path_factory.mktemp("nodes"))
+    return server_context(hospital.node(), now=NOW)
 
 
 Accept = Callable[[ssl.SSLContext], tuple[socket.socket, Future[ssl.SSLSocket]]]
@@ -167,6 +176,18 @@ def test_a_caller_that_says_nothing_and_one_that_drips_are_given_up_in_time(hosp
         with pytest.raises(TlsRefused, match="did not finish the TLS handshake in time"):
             outcome.result(timeout=5)
     assert b"" == silent.recv(1)
+
+
+@given(garbage=st.binary(max_size=600) | st.binary(max_size=300).map(b"\x16\x03\x01\x01\x2c".__add__))
+@settings(max_examples=300, deadline=1000)
+def test_whatever_a_caller_sends_ends_in_a_refusal(server: ssl.SSLContext, garbage: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(garbage)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(TlsRefused, match=r"^TLS refused: \w"):
+            handshake(ours, server, within_s=5)
+        assert -1 == ours.fileno()
 
 
 def test_a_caller_that_hangs_up_is_no_mystery(hospital: Hospital, accept: Accept) -> None:
@@ -302,6 +323,15 @@ def test_rsa_below_2048_bits_is_refused_ours_and_a_peers(hospital: Hospital, acc
     assert weak.certificate is not None
     peer.load_cert_chain(weak.certificate, weak.private_key)
     assert "key too" in refused(raw, peer, ours)
+
+
+def test_what_is_not_used_is_not_in_the_way_and_what_soon_will_be_wrong_is_returned(hospital: Hospital) -> None:
+    gone = Tls(certificate=Path("/gone"), private_key=Path("/gone"), authorities=Path("/gone"))
+    assert [] == require_usable(Settings(tls=gone), now=NOW)
+    with pytest.raises(SettingsError, match="no such file"):
+        require_usable(Settings(tls=gone, listener=Listener(tls_port=2762)), now=NOW)
+    late = Settings(tls=hospital.node(until=NOW + timedelta(days=9)), listener=Listener(tls_port=2762))
+    assert ["warn"] == [each.level for each in require_usable(late, now=NOW)]
 
 
 def test_a_server_without_a_certificate_is_a_mistake_of_the_settings(hospital: Hospital) -> None:
