@@ -3,9 +3,11 @@
 Tasks run on threads of this process, so that one may write before it speaks: a report can come at any time after.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from sqlite3 import Connection
 
 import structlog
@@ -41,6 +43,7 @@ from pacs_bridge.commitment_service import Ear, Surroundings, caller_of
 from pacs_bridge.commitments import Commitments, Held, KeptRequest, PeerCommitment
 from pacs_bridge.deliveries import DELIVER, objects_of
 from pacs_bridge.desk import Desk
+from pacs_bridge.files import sync_folder
 from pacs_bridge.send import Peer
 from pacs_bridge.settings import Settings
 from pacs_bridge.tls import client_context
@@ -302,12 +305,22 @@ def caller_peers(settings: Settings) -> Callable[[str, str], Peer | None]:
 
 
 def _judged(references: Sequence[Reference], held: Mapping[str, Held]) -> Outcomes:
+    """Judge what is here, once it is on the disk for good: an index row may be a moment older than that of its file."""
+    files = {uid: found.path for uid, found in held.items() if _is_durable(found.path)}
+    for folder in {path.parent for path in files.values()}:
+        sync_folder(folder)
     outcomes = {}
     for each in references:
         found = held.get(each.sop_instance_uid)
-        outcomes[each] = own_outcome(
-            each,
-            held_class=None if found is None else found.sop_class_uid,
-            has_file=found is not None and found.path.is_file(),
-        )
+        held_class = None if found is None else found.sop_class_uid
+        outcomes[each] = own_outcome(each, held_class=held_class, has_file=each.sop_instance_uid in files)
     return outcomes
+
+
+def _is_durable(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return False
+    return True
