@@ -57,6 +57,7 @@ from pacs_bridge.results import identifiers
 from pacs_bridge.services import Service
 from pacs_bridge.settings import Settings, SettingsError
 from pacs_bridge.storage_commitment import storage_commitment
+from pacs_bridge.tls import require_usable
 from pacs_bridge.warm import step_back, warm_up
 from pipeline.errors import UnknownDetector
 from pipeline.model import Provenance
@@ -80,8 +81,10 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
     """Receive, process and deliver until ``stop`` is set. Calls ``on_ready`` when studies can be sent.
 
     Raises AlreadyServing where another service works on the same state_dir, SettingsError where a detector that they
-    name is not installed, OSError where the port is taken.
+    name is not installed or a certificate cannot be used, OSError where the port is taken.
     """
+    for problem in require_usable(settings, now=datetime.now(UTC)):
+        _log.warning("certificate", found=problem.detail, remedy=problem.remedy)
     with ExitStack() as resources:
         resources.callback(os.umask, os.umask(0o077))  # images and names of patients are for the service's user alone
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
