@@ -12,7 +12,10 @@ _PREAMBLE: Final = 132
 _GROUP_LENGTH: Final = b"\x02\x00\x00\x00UL\x04\x00"
 _SHORT = struct.Struct("<HH2sH")
 _NONE: Final = (0, 0, b"", 0)
-_LONG_VRS: Final = (b"OB", b"UN", b"OW", b"SQ", b"UT", b"UC", b"UR")
+_LONG_VRS: Final = (b"OB", b"UR")
+_SHORT_VRS: Final = (b"UI", b"SH", b"AE", b"UL")
+"""Those of file meta information (PS3.10, table 7.1-1)."""
+_UIDS: Final = (0x0002, 0x0003, 0x0010, 0x0012, 0x0100)
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010
 
 
@@ -43,16 +46,17 @@ def scanned(path: Path, start: bytes) -> DicomFile | None:
 
 def _elements(meta: bytes) -> dict[int, bytes]:
     """Return the short elements of group 0002; none at all where anything is unusual."""
-    found, at = dict[int, bytes](), 0
+    found, at, before = dict[int, bytes](), 0, 0
     while at < len(meta):
         group, element, vr, length = _SHORT.unpack_from(meta, at) if at + 8 <= len(meta) else _NONE
         at += _SHORT.size
         if vr in _LONG_VRS:
             length = 4 + int.from_bytes(meta[at : at + 4], "little")
-        if group != 2 or not vr.isalpha() or at + length > len(meta):
+        is_usual = vr in _LONG_VRS or (vr in _SHORT_VRS and (vr == b"UI") == (element in _UIDS))
+        if group != 2 or element <= before or not is_usual or at + length > len(meta):
             return {}
         found[element] = meta[at : at + length]
-        at += length
+        at, before = at + length, element
     return found
 
 

@@ -63,11 +63,7 @@ class Conversation:
 
     def answer(self, stored: Stored, status: int = 0) -> None:
         """Answer a C-STORE."""
-        self.send(self.answer_to(stored, status))
-
-    def answer_to(self, stored: Stored, status: int = 0) -> bytes:
-        """Return the PDU that answers a C-STORE."""
-        return encode(_response(stored.context_id, stored.message_id, status))
+        self.send(answer_to(stored, status))
 
     def send(self, pdu: bytes) -> None:
         """Send bytes, whatever they are."""
@@ -76,6 +72,11 @@ class Conversation:
     def abort(self) -> None:
         """Send an A-ABORT (PS3.8, 9.3.8)."""
         self.send(PDU_HEADER.pack(A_ABORT, 4) + bytes(4))
+
+
+def answer_to(stored: Stored, status: int = 0) -> bytes:
+    """Return the PDU that answers a C-STORE."""
+    return encode(_response(stored.context_id, stored.message_id, status))
 
 
 Script = Callable[[Conversation], None]

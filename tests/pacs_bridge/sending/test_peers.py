@@ -23,6 +23,7 @@ from pacs_bridge.sending.testing import (
     Conversation,
     FakePeer,
     Stored,
+    answer_to,
     store_all,
 )
 from scheduler.errors import Permanent, Transient
@@ -230,7 +231,7 @@ def test_a_peer_that_ends_the_association_after_its_last_answer_has_taken_all(wr
             stored = conversation.read_store()
             assert stored is not None
             last_words = PDU_HEADER.pack(ending, 4) + bytes(4)
-            conversation.send(conversation.answer_to(stored) + last_words)
+            conversation.send(answer_to(stored) + last_words)
             conversation.socket.recv(100)
 
         with FakePeer(take_and_go) as fake:
