@@ -245,12 +245,12 @@ def message_of(event: AuditEvent, source: AuditSource) -> dict[str, Any]:
 
 
 def _clipped(value: Any) -> Any:
-    """Shorten endless texts: some of them are a stranger's."""
-    if isinstance(value, str):
-        return value[:LONGEST_TEXT]
+    """Shorten endless texts, and let what a header holds instead of a text be one: some of them are a stranger's."""
     if isinstance(value, dict):
         return {name: _clipped(each) for name, each in value.items()}
-    return [_clipped(each) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_clipped(each) for each in value]
+    return value if isinstance(value, bool) else str(value)[:LONGEST_TEXT]
 
 
 def _identification(event: AuditEvent) -> dict[str, Any]:

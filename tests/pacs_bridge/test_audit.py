@@ -2,9 +2,12 @@
 
 import json
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from pydicom.multival import MultiValue
 
 from pacs_bridge import audit
 from pacs_bridge.audit import AuditEvent, AuditSource, Party, StudyShare, message_of
@@ -96,6 +99,13 @@ def test_study_and_patient_are_named_with_sop_classes_and_counts() -> None:
     assert ("110180", "1.2.3") == (study["ParticipantObjectIDTypeCode"]["csd-code"], study["ParticipantObjectID"])
     assert ["32", "1"] == [each["NumberOfInstances"] for each in study["ParticipantObjectDescription"]["SOPClass"]]
     assert ("2", "P1") == (patient["ParticipantObjectIDTypeCode"]["csd-code"], patient["ParticipantObjectID"])
+
+
+def test_what_a_header_holds_instead_of_a_text_becomes_one() -> None:
+    several: Any = MultiValue(str, ["P1", "P2"])
+    message = message_of(audit.instances_received(SCANNER, replace(SHARE, patient_id=several), at=AT), US)
+    assert "['P1', 'P2']" == message["ParticipantObjectIdentification"][1]["ParticipantObjectID"]
+    assert message == json.loads(json.dumps(message))
 
 
 def test_an_endless_text_from_the_network_is_clipped() -> None:
