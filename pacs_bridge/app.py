@@ -27,7 +27,7 @@ from pacs_bridge.deliveries import DELIVER, JOB_PRIORITY, REJECT, DeliverHandler
 from pacs_bridge.desk import Desk
 from pacs_bridge.destinations import Destination, destinations_of
 from pacs_bridge.errors import AlreadyServing
-from pacs_bridge.forward_gate import DestinationGate
+from pacs_bridge.forward_gate import DestinationGate, forget_contacts
 from pacs_bridge.forward_jobs import FORWARD, ForwardHandler, dispatch
 from pacs_bridge.forward_ledger import ForwardLedger
 from pacs_bridge.forward_rules import rules_of
@@ -130,7 +130,7 @@ def desk_of(settings: Settings, database: Database, audit: Auditor = unheard) ->
     """Open everything that handlers work with."""
     return Desk(
         settings=settings,
-        archive=Archive(settings.state_dir, database),
+        archive=Archive(settings.state_dir, database, free_space_floor_bytes=settings.disk.free_mb * 2**20),
         ledger=Ledger(database),
         forwards=ForwardLedger(database, rules_of(settings), settings.state_dir / "archive"),
         queue=SqliteQueue(database),
@@ -220,6 +220,7 @@ def _assembled(settings: Settings, database: Database, resources: ExitStack, aud
     _sweep(desk)
     desk.queue.recover(desk.now())
     _hold_lost_destinations(desk)
+    forget_contacts(database)
     submitter = _Submitter(desk)
     intake = Intake(
         desk.archive,

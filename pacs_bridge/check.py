@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pacs_bridge.settings import Destination, Settings, SettingsError, Tls
+from pacs_bridge.settings import Destination, Disk, Settings, SettingsError, Tls
 from pacs_bridge.tls import client_context, explain, tls_problems
 from pipeline.errors import UnknownDetector
 from pipeline.registry import load_detectors
@@ -25,7 +25,6 @@ SERVICE_LOCK: Final = "service.lock"
 ECHO_TIMEOUT_S: Final = 5.0
 REFUSED_WITHIN_S: Final = 0.5
 LOW_DISK_GB: Final = 20.0
-NO_DISK_GB: Final = 2.0
 
 _CODECS: Final = ("HTJ2K", "JPEG2K", "JPEGLS", "LJPEG", "JPEG8")
 
@@ -45,7 +44,7 @@ class Check:
 def run_checks(settings: Settings) -> tuple[Check, ...]:
     """Look at everything the service needs; takes seconds when a peer does not answer."""
     return (
-        *check_state_dir(settings.state_dir),
+        *check_state_dir(settings.state_dir, settings.disk),
         check_port(settings),
         *check_callers(settings),
         *check_tls(settings.tls, now=datetime.now(UTC)),
@@ -68,7 +67,7 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
 # ---- this machine ---------------------------------------------------------------------------------------------------
 
 
-def check_state_dir(state_dir: Path) -> Iterator[Check]:
+def check_state_dir(state_dir: Path, disk: Disk | None = None) -> Iterator[Check]:
     """Write where the archive will lie (or in the nearest folder that exists), and ask for the room left there."""
     there = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     try:
@@ -80,15 +79,19 @@ def check_state_dir(state_dir: Path) -> Iterator[Check]:
         return
     detail = f"{state_dir} can be written" if there == state_dir else f"{state_dir} will be made"
     yield Check(name="state_dir", level="ok", detail=detail)
-    yield _room(shutil.disk_usage(there).free / 1e9)
+    yield room(shutil.disk_usage(there).free, disk or Disk())
 
 
-def _room(free_gb: float) -> Check:
-    level: Level = "fail" if free_gb < NO_DISK_GB else "warn" if free_gb < LOW_DISK_GB else "ok"
-    remedy = (
-        "" if level == "ok" else "make room, or set state_dir to a larger disk (a study of 1,000 slices takes 0.5 GB)"
-    )
-    return Check(name="disk", level=level, detail=f"{free_gb:.0f} GB free", remedy=remedy)
+def room(free_bytes: int, disk: Disk) -> Check:
+    """Judge the room that is left beside what must stay free."""
+    left = f"{free_bytes / 1e9:.0f} GB free" if free_bytes >= 10e9 else f"{free_bytes // 2**20} MB free"
+    remedy = "make room, set retention.days, or set state_dir to a larger disk (1,000 slices take 0.5 GB)"
+    if free_bytes < disk.free_mb * 2**20:
+        refused = f"{left}, less than disk.free_mb = {disk.free_mb}: images are refused (0xA700) until there is more"
+        return Check(name="disk", level="fail", detail=refused, remedy=remedy)
+    if free_bytes < LOW_DISK_GB * 1e9:
+        return Check(name="disk", level="warn", detail=left, remedy=remedy)
+    return Check(name="disk", level="ok", detail=left)
 
 
 def check_port(settings: Settings) -> Check:

@@ -1,6 +1,8 @@
 """The ``ctriage`` command: what people and scripts call; heavy imports happen inside commands, so help is quick."""
 
+import errno
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,6 +85,7 @@ def _settings_to_blame() -> Iterator[None]:
 def _port_to_be_had(settings: "Settings") -> Iterator[Callable[[], None]]:
     """Yield what to call when the listener stands; an OSError before that is about its address, or the state_dir."""
     from pacs_bridge.terminal import complain
+    from scheduler.database import is_passing
 
     is_ready = threading.Event()
 
@@ -92,9 +95,20 @@ def _port_to_be_had(settings: "Settings") -> Iterator[Callable[[], None]]:
 
     try:
         yield ready
+    except sqlite3.OperationalError as refused:
+        if is_ready.is_set() or not is_passing(refused):
+            raise
+        complain(
+            f"cannot serve from {settings.state_dir}: {refused}; nothing that was kept is lost: make room on its disk "
+            "if it is full (`ctriage check` says so), and start again"
+        )
+        raise typer.Exit(ExitStatus.FAILED) from refused
     except OSError as refused:
         if is_ready.is_set():
             raise
+        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
+            complain(f"the disk of {settings.state_dir} is full: make room there, and start again; nothing is lost")
+            raise typer.Exit(ExitStatus.FAILED) from refused
         where = f"{settings.listener.host}:{settings.listener.port} and {settings.state_dir}"
         complain(f"cannot serve with {where}: {refused.strerror or refused}; `ctriage check` says what to change")
         raise typer.Exit(ExitStatus.USAGE) from refused

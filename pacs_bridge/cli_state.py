@@ -1,5 +1,6 @@
 """``ctriage status``, ``retry`` and ``conflicts``: where things stand, and an administrator's decisions."""
 
+import shutil
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -18,15 +19,19 @@ def status(
     as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
 ) -> None:
     """Show studies, jobs, deliveries and conflicts, whether the service runs or not."""
+    from pacs_bridge.check import room
     from pacs_bridge.status import read_status, tables
-    from pacs_bridge.terminal import print_json, print_table
+    from pacs_bridge.terminal import complain, print_json, print_table
 
     settings = settings_from(config, overrides)
     with told_apart():
         found = read_status(settings.database, key)
+    disk = room(shutil.disk_usage(settings.state_dir).free, settings.disk)
     if as_json:
-        print_json(found)
+        print_json({**found, "disk": {"refuses_images": disk.level == "fail", "detail": disk.detail}})
         return
+    if disk.level == "fail":
+        complain(f"disk: {disk.detail}; {disk.remedy}")
     for title, columns, rows in tables(found):
         if rows or title == "studies":
             print_table(title, columns, rows)

@@ -141,7 +141,22 @@ def _studies(connection: sqlite3.Connection) -> dict[str, Row]:
     """Return the rows of studies by Study Instance UID, the newest first, each with what its latest Report says."""
     everyone = connection.execute(statements("pacs_bridge", "sql/archive.sql")["studies"], {"limit": -1})
     latest, failed = _latest_verdicts(connection), _failed_studies(connection)
-    return {row["study_instance_uid"]: _study(row, latest.get(row["study_instance_uid"]), failed) for row in everyone}
+    removed = _removed(connection)
+    return {
+        (uid := row["study_instance_uid"]): {
+            **_study(row, latest.get(uid), failed),
+            "images_removed_at": removed.get(uid),
+        }
+        for row in everyone
+    }
+
+
+def _removed(connection: sqlite3.Connection) -> dict[str, str]:
+    """Say of which studies rules of retention have removed images, and when last."""
+    rows = connection.execute(
+        statements("pacs_bridge", "sql/retention.sql")["removed_at"], {"study_instance_uid": None}
+    )
+    return {row["study_instance_uid"]: row["removed_at"] for row in rows}
 
 
 def _failed_studies(connection: sqlite3.Connection) -> set[str]:
@@ -243,7 +258,7 @@ def _key_of(study: str, studies: Mapping[str, Row]) -> str | None:
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 _SHOWN: Final[Mapping[str, Sequence[str]]] = {
-    "studies": ("study_key", "state", "priority", "report_version", "report_status", "evidence"),
+    "studies": ("study_key", "state", "priority", "report_version", "report_status", "evidence", "images_removed_at"),
     "jobs": ("study_key", "kind", "state", "attempts", "next_at", "reason"),
     "deliveries": ("study_key", "destination", "objects", "state", "attempts", "next_at", "reason"),
     "forwards": ("study_key", "destination", "state", "pending", "sent", "refused", "since", "next_at", "reason"),
