@@ -12,10 +12,16 @@ from scheduler.database import Database, statements
 _log = structlog.get_logger()
 
 
+def forget_contacts(database: Database) -> None:
+    """Forget who did not answer an earlier service: each start begins with a try."""
+    with database.transaction() as connection:
+        connection.execute(statements("pacs_bridge", "sql/forwards.sql")["forget_contacts"])
+
+
 class DestinationGate:
     """Lets the jobs of one destination wait together while it does not answer (see scheduler.worker.Gate).
 
-    For the worker's thread alone. A start of the service begins with a try: what was noted before it is forgotten.
+    For the worker's thread alone.
     """
 
     def __init__(self, destination: str, database: Database, random: Random) -> None:
@@ -25,7 +31,6 @@ class DestinationGate:
         self._random = random
         self._sql = statements("pacs_bridge", "sql/forwards.sql")
         self._contact = IN_CONTACT
-        self._note("regain_contact")
 
     def room(self, running: int, now: datetime) -> int | None:
         """See Gate."""
