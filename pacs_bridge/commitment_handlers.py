@@ -33,7 +33,7 @@ from pacs_bridge.commitment_jobs import (
     MOST_ROUNDS,
     REQUEST,
     committing,
-    decide_key,
+    decided_by,
     delivery_again,
     report_job,
     request_of,
@@ -199,8 +199,13 @@ class CommitHandler:
 
     def _ask(self, job: Job, name: str, references: Sequence[Reference]) -> Outcomes:
         """Ask for what is left, once at a time; return the failures when the peer has spoken about everything."""
-        request_id = request_of(job) if REQUEST in job.payload else None
-        commitment = self.commitments.peer_commitment(job.key, name, references, request_id)
+        asking = PeerCommitment(
+            job=job.key,
+            destination=name,
+            request_id=request_of(job) if REQUEST in job.payload else None,
+            decided_by=decided_by(job),
+        )
+        commitment = self.commitments.peer_commitment(asking, references)
         left = self._left(commitment)
         since = self.commitments.waiting_since(commitment)
         if left and (since is None or self.desk.now() >= since + timedelta(seconds=self.limits.ask_again_s)):
@@ -258,9 +263,11 @@ class CommitHandler:
 
         Raises Permanent when sending again has not helped either.
         """
-        if REQUEST in job.payload:
-            self.desk.queue.hurry(decide_key(request_of(job)), now=self.desk.now())
+        waiting = decided_by(job)
+        if waiting is not None:
+            self.desk.queue.hurry(waiting, now=self.desk.now())
             return
+        self.commitments.forget_said(job.key)
         tell_taken(self.desk, job, objects_of(self.desk, job), failed=len(result))
         if result and round_of(job) >= MOST_ROUNDS:
             raise Permanent(f"{job.payload['destination']} does not commit to {worded(result)}: look into its log")
@@ -271,8 +278,9 @@ class CommitHandler:
     def failed(self, job: Job, reason: str, connection: Connection) -> None:
         """Ask this peer no more; what a caller wants is decided without it."""
         self.commitments.give_up(job.key)
-        if REQUEST in job.payload:
-            self.desk.queue.hurry(decide_key(request_of(job)), now=self.desk.now())
+        waiting = decided_by(job)
+        if waiting is not None:
+            self.desk.queue.hurry(waiting, now=self.desk.now())
 
 
 def marked(said: Mapping[str, Said], awaited: Collection[str]) -> Mapping[str, Said]:

@@ -18,6 +18,8 @@ COMMIT: Final = "commit:"
 
 REQUEST: Final = "request"
 """Names in a payload the caller's request that a job is about; a job without is about what we have delivered."""
+DECIDED_BY: Final = "decided_by"
+"""Names in a payload the job that waits for this one."""
 ONLY: Final = "only"
 """Names in a delivery's payload the SOP Instance UIDs to be sent again; without, all are sent."""
 ROUND: Final = "round"
@@ -35,15 +37,15 @@ def committing(settings: Settings) -> tuple[str, ...]:
     return tuple(each.name for each in settings.destination if each.commitment)
 
 
-def decide_key(number: int) -> str:
+def decide_key(request: KeptRequest) -> str:
     """Name the job that decides about a request."""
-    return f"{DECIDE}:{number}"
+    return f"{DECIDE}:{request.id}:{request.openings}"
 
 
 def decide_job(request: KeptRequest) -> JobRequest:
     """Decide about a request: at once where we keep the images ourselves, else when peers have spoken."""
     return JobRequest(
-        key=decide_key(request.id),
+        key=decide_key(request),
         kind=DECIDE,
         payload={REQUEST: request.id, "caller": request.asking.caller},
         caller=request.asking.caller,
@@ -73,9 +75,14 @@ def report_job(request: KeptRequest) -> JobRequest:
 def relay_job(request: KeptRequest, destination: str) -> JobRequest:
     """Ask a destination to commit to what a caller asks for."""
     return JobRequest(
-        key=f"{COMMIT}{destination}:{REQUEST}:{request.id}",
+        key=f"{COMMIT}{destination}:{REQUEST}:{request.id}:{request.openings}",
         kind=COMMIT + destination,
-        payload={REQUEST: request.id, "destination": destination, "caller": request.asking.caller},
+        payload={
+            REQUEST: request.id,
+            DECIDED_BY: decide_key(request),
+            "destination": destination,
+            "caller": request.asking.caller,
+        },
         caller=destination,
         priority=URGENT,
         max_attempts=ATTEMPTS,
@@ -119,6 +126,12 @@ def round_of(job: Job) -> int:
 def request_of(job: Job) -> int:
     """Return the number of the request that a job is about."""
     return int(str(job.payload[REQUEST]))
+
+
+def decided_by(job: Job) -> str | None:
+    """Return the job that waits for this one to decide about a caller's request; None where it is about ours."""
+    named = job.payload.get(DECIDED_BY)
+    return None if named is None else str(named)
 
 
 def only_of(job: Job) -> Sequence[str] | None:

@@ -86,8 +86,8 @@ class Ear:
         with self.database.transaction():
             self.commitments.hear(commitment, report)
             self.queue.hurry(commitment.job, now=self.now())
-            if commitment.request_id is not None:
-                self.queue.hurry(decide_key(commitment.request_id), now=self.now())
+            if commitment.decided_by is not None:
+                self.queue.hurry(commitment.decided_by, now=self.now())
         failed = sum(outcome != 0 for outcome in report.outcomes.values())
         _log.info("commitment_heard", peer=commitment.destination, instances=len(report.outcomes), failed=failed)
         self.surroundings.wake()
@@ -151,7 +151,7 @@ class CommitmentService:
         request = self.commitments.request(number)
         if request.state == "open":
             if not self.queue.submit(decide_job(request), now=at):
-                self.queue.hurry(decide_key(number), now=at)
+                self.queue.hurry(decide_key(request), now=at)
             for destination in committing(self.settings) if request.asking.mode == "relay" else ():
                 self.queue.submit(relay_job(request, destination), now=at)
         else:

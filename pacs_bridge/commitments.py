@@ -5,7 +5,7 @@ Writing joins an open transaction. A promise outlives all: retention asks `is_pr
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Row
@@ -37,13 +37,17 @@ class Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRequest:
-    """A request that was answered Success, and what has become of each of its instances so far (None: open)."""
+    """A request that was answered Success, and what has become of each of its instances so far (None: open).
+
+    ``times``: how often its caller has asked the same; ``openings``: how often that had to be decided about.
+    """
 
     id: int
     asking: Asking
     transaction_uid: str
     asked_at: datetime
     times: int
+    openings: int
     state: RequestState
     outcomes: Mapping[Reference, int | None] = field(repr=False)
 
@@ -68,12 +72,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCommitment:
-    """What a job asks a peer to keep, for the caller's request ``request_id`` or, where that is None, for us."""
+    """What a job asks a peer to keep, for the caller's request ``request_id`` or, where that is None, for us.
 
-    id: int
+    ``decided_by``: the job that waits for the peer's word to decide about the request.
+    """
+
     job: str
     destination: str
     request_id: int | None
+    decided_by: str | None
+    id: int = 0
 
 
 class Commitments:
@@ -91,6 +99,8 @@ class Commitments:
     def accept(self, asking: Asking, request: CommitmentRequest, *, at: datetime) -> int:
         """Keep a request and return its number; the same request again is the same one, to be reported once more.
 
+        Once it was reported it is open again, for what failed may have come since.
+
         A Transaction UID that is in use for other instances makes a request that has failed (PS3.4, J.3.3: 0131).
         """
         who = {"caller": asking.caller, "address": asking.address, "association": asking.association}
@@ -98,10 +108,12 @@ class Commitments:
             known = connection.execute(
                 self._sql["transactions_of"], {**who, "transaction_uid": request.transaction_uid}
             ).fetchall()
-            same = next((int(row["id"]) for row in known if row["digest"] == request.digest), None)
+            same = next((row for row in known if row["digest"] == request.digest), None)
             if same is not None:
-                connection.execute(self._sql["ask_again"], {**who, "id": same})
-                return same
+                connection.execute(self._sql["ask_again"], {**who, "id": same["id"], "asked_at": at.isoformat()})
+                if same["state"] == "reported":
+                    self._refer(same["id"], request)
+                return int(same["id"])
             number = self._added(who, asking.mode, request, at)
             if known:
                 self.decide(number, dict.fromkeys(request.references, DUPLICATE_TRANSACTION))
@@ -117,11 +129,13 @@ class Commitments:
                 "asked_at": at.isoformat(),
             }
             number = int(connection.execute(self._sql["add_request"], row).fetchone()["id"])
-            connection.executemany(
-                self._sql["add_reference"],
-                [_row(each) | {"request_id": number, "place": place} for place, each in enumerate(request.references)],
-            )
+            self._refer(number, request)
             return number
+
+    def _refer(self, number: int, request: CommitmentRequest) -> None:
+        rows = [_row(each) | {"request_id": number, "place": place} for place, each in enumerate(request.references)]
+        with self._database.transaction() as connection:
+            connection.executemany(self._sql["add_reference"], rows)
 
     def request(self, number: int) -> KeptRequest:
         """Return a request by its number. Raises KeyError."""
@@ -138,6 +152,7 @@ class Commitments:
             transaction_uid=row["transaction_uid"],
             asked_at=datetime.fromisoformat(row["asked_at"]),
             times=row["times"],
+            openings=row["openings"],
             state=row["state"],
             outcomes={_reference(each): each["outcome"] for each in references},
         )
@@ -175,9 +190,11 @@ class Commitments:
             )
 
     def set_reported(self, number: int) -> None:
-        """Note that the caller has heard what became of its request."""
+        """Note that the caller has heard what became of its request, and forget its instances: a day has millions."""
         with self._database.transaction() as connection:
             connection.execute(self._sql["set_request_state"], {"id": number, "state": "reported"})
+            connection.execute(self._sql["forget_references"], {"id": number})
+            connection.execute(self._sql["forget_said_of_request"], {"id": number})
 
     def unreported_of(self, caller: str) -> list[KeptRequest]:
         """Return the decided requests whose caller has not heard of it yet, the oldest first."""
@@ -189,19 +206,26 @@ class Commitments:
 
     # ---- asked of peers ---------------------------------------------------------------------------------------------
 
-    def peer_commitment(
-        self, job: str, destination: str, references: Collection[Reference], request_id: int | None
-    ) -> PeerCommitment:
-        """Return what a job asks of a peer, and keep it the first time."""
+    def peer_commitment(self, asking: PeerCommitment, references: Collection[Reference]) -> PeerCommitment:
+        """Keep what a job asks of a peer, the first time, and return it with its number."""
+        row = {
+            "job": asking.job,
+            "destination": asking.destination,
+            "request_id": asking.request_id,
+            "decided_by": asking.decided_by,
+        }
         with self._database.transaction() as connection:
-            connection.execute(
-                self._sql["add_peer_commitment"], {"job": job, "destination": destination, "request_id": request_id}
-            )
-            number = int(connection.execute(self._sql["peer_commitment"], {"job": job}).fetchone()["id"])
+            connection.execute(self._sql["add_peer_commitment"], row)
+            number = int(connection.execute(self._sql["peer_commitment"], row).fetchone()["id"])
             connection.executemany(
                 self._sql["add_peer_reference"], [_row(each) | {"id": number} for each in references]
             )
-        return PeerCommitment(id=number, job=job, destination=destination, request_id=request_id)
+        return replace(asking, id=number)
+
+    def forget_said(self, job: str) -> None:
+        """Forget what a peer has said to a job that has ended; a later report is taken and changes nothing."""
+        with self._database.transaction() as connection:
+            connection.execute(self._sql["forget_said"], {"job": job})
 
     def said(self, commitment: PeerCommitment) -> Mapping[Reference, Said]:
         """Return what the peer has said so far of each instance."""

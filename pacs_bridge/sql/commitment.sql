@@ -1,5 +1,5 @@
 -- name: transactions_of
-select id, digest from commitment_requests where caller = :caller and transaction_uid = :transaction_uid order by id
+select id, digest, state from commitment_requests where caller = :caller and transaction_uid = :transaction_uid order by id
 
 -- name: add_request
 insert into commitment_requests (caller, address, association, transaction_uid, digest, mode, asked_at)
@@ -11,10 +11,21 @@ insert into commitment_references (request_id, place, sop_class_uid, sop_instanc
 values (:request_id, :place, :sop_class_uid, :sop_instance_uid)
 
 -- name: ask_again
--- The same over another association: the report goes there.
+-- The same over another association: the report goes there. What was reported is decided about anew.
 update commitment_requests set association = :association, address = :address, times = times + 1,
-  state = iif(state = 'reported', 'decided', state)
+  openings = openings + (state = 'reported'), asked_at = iif(state = 'reported', :asked_at, asked_at),
+  state = iif(state = 'reported', 'open', state)
 where id = :id
+
+-- name: forget_references
+delete from commitment_references where request_id = :id
+
+-- name: forget_said_of_request
+delete from peer_commitment_references
+where commitment_id in (select id from peer_commitments where request_id = :id)
+
+-- name: forget_said
+delete from peer_commitment_references where commitment_id = (select id from peer_commitments where job = :job)
 
 -- name: request
 select * from commitment_requests where id = :id
@@ -63,7 +74,8 @@ where i.study_instance_uid = :study_instance_uid and (
 limit 1
 
 -- name: add_peer_commitment
-insert into peer_commitments (job, destination, request_id) values (:job, :destination, :request_id)
+insert into peer_commitments (job, destination, request_id, decided_by)
+values (:job, :destination, :request_id, :decided_by)
 on conflict (job) do nothing
 
 -- name: peer_commitment
@@ -94,7 +106,7 @@ update peer_transactions set ended = 1 where transaction_uid = :transaction_uid
 select max(asked_at) as asked_at from peer_transactions where commitment_id = :id and ended = 0
 
 -- name: transaction
-select p.id, p.job, p.destination, p.request_id from peer_transactions t join peer_commitments p on p.id = t.commitment_id
+select p.id, p.job, p.destination, p.request_id, p.decided_by from peer_transactions t join peer_commitments p on p.id = t.commitment_id
 where t.transaction_uid = :transaction_uid
 
 -- name: peer_said

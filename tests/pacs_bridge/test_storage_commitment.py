@@ -48,6 +48,7 @@ from pacs_bridge.ledger import KeptObject, Ledger
 from pacs_bridge.sending.peer import Peer as SendingPeer
 from pacs_bridge.services import EventReport, ServiceKind, ServiceRequest
 from pacs_bridge.settings import Caller, Destination, Settings
+from pacs_bridge.status import read_status
 from pacs_bridge.storage_commitment import StorageCommitment, storage_commitment
 from pacs_bridge.transport import SOCKET_HANDLERS
 from pipeline.model import Priority, Provenance, Report, StudyStatus
@@ -300,6 +301,36 @@ def test_the_same_request_again_is_told_again_and_another_under_its_uid_fails(ow
     assert [COMMITTED] == own.outcomes
 
 
+def test_what_failed_may_be_asked_for_again_under_the_same_uid(own: House) -> None:
+    references = (ct(1), ct(2))
+    own.ask(*references)
+    own.run_until(90)
+    own.receive(1, 2)
+    own.ask(*references)
+    own.run()
+    assert [[NO_SUCH_INSTANCE] * 2, [COMMITTED] * 2] == [list(report.outcomes.values()) for _, report in own.told]
+
+
+def rows(house: House, table: str) -> int:
+    with house.database.read() as connection:
+        return int(connection.execute(f"select count(*) from {table}").fetchone()[0])
+
+
+def test_of_a_request_that_was_told_the_promise_is_kept_and_no_list(own: House) -> None:
+    own.ask(*own.receive(1, 2))
+    assert 2 == rows(own, "commitment_references")
+    own.run()
+    assert [0, 2] == [rows(own, each) for each in ("commitment_references", "committed_instances")]
+
+
+def test_status_says_who_waits_for_what(own: House) -> None:
+    own.open = set()
+    own.ask(*own.receive(1))
+    own.run()
+    (waiting,) = [job for job in read_status(own.desk.settings.database)["jobs"] if job["kind"] == REPORT]
+    assert ("ready", True) == (waiting["state"], "give its [[caller]] port" in waiting["reason"])
+
+
 def test_a_request_is_kept_over_a_restart_and_told_on_the_callers_next_association(make_house: MakeHouse) -> None:
     before = make_house(caller("own"))
     before.ask(*before.receive(1), association="gone with the process")
@@ -512,6 +543,7 @@ def test_a_report_that_comes_later_over_the_listener_is_relayed(make_house: Make
     house.run()
     assert [COMMITTED] == house.outcomes
     assert 1 == len(peer.requests)
+    assert (0, 0) == (rows(house, "peer_commitment_references"), house.report(peer.verdict(request)))
 
 
 def test_the_request_of_a_caller_and_the_report_of_a_pacs_outlive_a_restart(
@@ -640,6 +672,7 @@ def test_a_result_is_delivered_when_the_pacs_has_committed_to_it(make_house: Mak
     assert 0 == house.report(peer.verdict(peer.requests[0]))
     house.run()
     assert (Status.DONE, ["2.25.7"]) == (house.job("commit:").status, peer.stored)
+    assert 0 == rows(house, "peer_commitment_references")
 
 
 def test_a_result_that_the_pacs_does_not_keep_is_sent_again(make_house: MakeHouse, make_peer: MakePeer) -> None:

@@ -8,9 +8,11 @@ create table commitment_requests (
   digest text not null,
   mode text not null check (mode in ('own', 'relay')),
   asked_at text not null,
-  -- How often the same was asked: each time it is reported.
+  -- How often the same was asked: each time it is reported; and how often it was decided about.
   times integer not null default 1,
-  -- open: not decided yet; decided: each instance has its outcome; reported: the caller has heard it.
+  openings integer not null default 1,
+  -- open: not decided yet; decided: each instance has its outcome; reported: the caller has heard it, and the instances
+  -- are forgotten.
   state text not null default 'open' check (state in ('open', 'decided', 'reported')),
   unique (caller, transaction_uid, digest)
 ) strict;
@@ -42,6 +44,8 @@ create table peer_commitments (
   job text not null unique,
   destination text not null,
   request_id integer references commitment_requests,
+  -- The job that decides about the request, to be hurried by a report.
+  decided_by text,
   -- Its job was given up: the peer is not asked any more.
   given_up integer not null default 0 check (given_up in (0, 1))
 ) strict;
