@@ -318,8 +318,13 @@ def stored_file(kept: KeptFile, transfer_syntax: str, header: Header | None) -> 
         path=kept.path,
         size_bytes=kept.size_bytes,
         transfer_syntax=transfer_syntax,
-        header=None if header is None else pack(in_file(header, kept.dataset_at)),
+        header=packed(header, kept.dataset_at),
     )
+
+
+def packed(header: Header | None, dataset_at: int) -> str | None:
+    """Write a Header as the index keeps it, of a file in which the data set starts at ``dataset_at``."""
+    return None if header is None else pack(in_file(header, dataset_at))
 
 
 def _make_folders(archive: Path, incoming: Path) -> None:

@@ -55,16 +55,17 @@ def _is_plain(elements: Elements, transfer_syntax: str) -> bool:
     tags = list(elements.places)
     if not elements.ascending or tags[0] <= _LAST_META or tags[-1] >= _FIRST_ITEM:
         return False
-    vrs = (_vr(elements, place) for place in elements.places.values())
     if transfer_syntax == IMPLICIT_VR:
-        return next(vrs) not in _VRS
-    return all(vr in _VRS for vr in vrs)
+        return _vr(elements, elements.places[tags[0]]) not in _VRS
+    return elements.plain
 
 
 def _pixels(elements: Elements, transfer_syntax: str) -> tuple[int | None, int | None]:
     place = elements.places.get(PIXEL_DATA)
-    others = [tag for tag in elements.places if tag not in PIXELS]
-    if place is None or max(others, default=0) >= _BEFORE_PIXELS:
+    before = [
+        tag for tag in list(elements.places)[-2:] if tag not in PIXELS
+    ]  # in order, and nothing follows the pixels
+    if place is None or max(before, default=0) >= _BEFORE_PIXELS:
         return None, None
     if transfer_syntax != IMPLICIT_VR and _vr(elements, place) not in _LONG_VRS:
         return None, None

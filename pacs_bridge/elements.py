@@ -45,13 +45,15 @@ class Place(NamedTuple):
 class Elements:
     """The top-level elements of ``content`` (inflated where it came deflated), the first of each tag.
 
-    ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1). ``start``: where in ``content`` the
-    data set starts; ``end``: where the last of these elements says that it ends. Places count from ``content``'s start.
+    ``ascending``: their tags grow from one to the next, as they must (PS3.5 7.1). ``plain``: each is of a VR of PS3.5
+    6.2, where the syntax writes one. ``start``: where in ``content`` the data set starts; ``end``: where the last of
+    these elements says that it ends. Places count from ``content``'s start.
     """
 
     content: bytes | mmap
     places: Mapping[int, Place]
     ascending: bool
+    plain: bool
     end: int
     start: int = 0
 
@@ -143,15 +145,19 @@ class _Walk:
     def elements(self, start: int) -> Elements:
         """Find the elements from ``start`` up to the pixels; the last may end after the bytes do."""
         places: dict[int, Place] = {}
-        position, last, ascending, length = start, -1, True, len(self._bytes)
+        position, last, ascending, plain, length = start, -1, True, True, len(self._bytes)
         while position < length:
-            tag, place = self._short_element(position) or self._any_element(position)
+            found = self._short_element(position)
+            if found is None:
+                found = self._any_element(position)
+                plain = plain and (self._implicit or self._bytes[position + 4 : position + 6] in _LONG_FORM)
+            tag, place = found
             position = place.end
             ascending, last = ascending and tag > last, tag
             places.setdefault(tag, place)
             if tag in PIXELS:
                 break
-        return Elements(content=self._bytes, places=places, ascending=ascending, end=position, start=start)
+        return Elements(content=self._bytes, places=places, ascending=ascending, plain=plain, end=position, start=start)
 
     def _short_element(self, position: int) -> tuple[int, Place] | None:
         """Read an element as most are: of an explicit VR whose length has two bytes."""

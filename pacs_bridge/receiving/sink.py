@@ -1,10 +1,10 @@
 """What becomes of one C-STORE's data set while its fragments arrive, and what does its sender hear at the end?"""
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pacs_bridge.archive import stored_file
-from pacs_bridge.archive_files import ArchiveFiles, PartFile
+from pacs_bridge.archive import StoredFile, packed, stored_file
+from pacs_bridge.archive_files import ArchiveFiles, KeptFile, PartFile
 from pacs_bridge.arrived_header import header_of
 from pacs_bridge.elements import Elements, elements_at_the_start, elements_of, require_whole
 from pacs_bridge.errors import CannotUnderstand, StorageFull
@@ -37,6 +37,8 @@ class _Read:
     elements: Elements
     facts: InstanceFacts
     header: Header | None
+    packed_header: str | None
+    dataset_at: int
 
 
 class InstanceSink:
@@ -122,7 +124,7 @@ class InstanceSink:
             return Answer(StoreStatus.DOES_NOT_MATCH, "its SOP class is not the one announced")
         if read.facts.sop_instance_uid != self._command.sop_instance_uid:
             part = self._part = part.copied(self._meta(read.facts.sop_instance_uid))
-        stored = stored_file(part.place(), self._transfer_syntax, read.header)
+        stored = self._stored(part.place(), read)
         entry = Entry(
             facts=read.facts,
             stored=stored,
@@ -146,7 +148,14 @@ class InstanceSink:
 
     def _read_of(self, elements: Elements) -> _Read:
         facts = facts_of(elements, self._transfer_syntax)
-        return _Read(elements, facts, header_of(elements, self._transfer_syntax) if facts.is_ct else None)
+        header = header_of(elements, self._transfer_syntax) if facts.is_ct else None
+        dataset_at = self._part.dataset_at if self._part else 0
+        return _Read(elements, facts, header, packed(header, dataset_at), dataset_at)
+
+    def _stored(self, kept: KeptFile, read: _Read) -> StoredFile:
+        if kept.dataset_at != read.dataset_at:
+            return stored_file(kept, self._transfer_syntax, read.header)
+        return replace(stored_file(kept, self._transfer_syntax, None), header=read.packed_header)
 
     def _elements(self, part: PartFile) -> Elements:
         if part.size_bytes <= READ_BACK_BYTES:
