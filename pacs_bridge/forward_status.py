@@ -38,7 +38,7 @@ def standing(connection: sqlite3.Connection, studies: Collection[str]) -> list[R
     for counts in connection.execute(_sql()["standing"], where):
         place = _place(counts)
         row = {**counts, **_progress(counts, open_ends.get(place), jobs.get(place))}
-        rows.append(with_contact(row, lost.get(counts["destination"])) if row["pending"] else row)
+        rows.append(_with_refusal(with_contact(row, lost.get(counts["destination"])), open_ends.get(place)))
     return sorted(rows, key=lambda row: (row["since"] is None, row["since"] or "", row["destination"]))
 
 
@@ -59,12 +59,11 @@ def with_contact(row: Row, contact: Mapping[str, Any] | None) -> Row:
 
 
 def _progress(counts: sqlite3.Row, open_end: sqlite3.Row | None, job: sqlite3.Row | None) -> Row:
-    since, reason = (open_end["since"], open_end["reason"]) if open_end else (None, None)
-    if not counts["pending"]:
-        state = REFUSED if counts["refused"] else SENT
-        return {"state": state, "since": since, "attempts": 0, "next_at": None, "reason": reason}
-    if job is None:
-        return {"state": COLLECTING, "since": since, "attempts": 0, "next_at": None, "reason": reason}
+    since = open_end["since"] if open_end else None
+    if not counts["pending"] or job is None:
+        ended = REFUSED if counts["refused"] else SENT
+        state = COLLECTING if counts["pending"] else ended
+        return {"state": state, "since": since, "attempts": 0, "next_at": None, "reason": None}
     has_ended = job["status"] not in (Status.READY, Status.RUNNING, Status.HELD)
     said = job["reason"] or (_JOB_GONE if has_ended else None)
     return {
@@ -72,8 +71,16 @@ def _progress(counts: sqlite3.Row, open_end: sqlite3.Row | None, job: sqlite3.Ro
         "since": since,
         "attempts": job["attempt"],
         "next_at": job["next_at"] if job["status"] == Status.READY else None,
-        "reason": without_uids(said) if said else reason,
+        "reason": without_uids(said) if said else None,
     }
+
+
+def _with_refusal(row: Row, open_end: sqlite3.Row | None) -> Row:
+    """Say besides why something was refused, where some was."""
+    if not row["refused"] or open_end is None:
+        return row
+    refusal = f"{row['refused']} refused: {open_end['reason']}"
+    return {**row, "reason": f"{row['reason']}; {refusal}" if row["reason"] else refusal}
 
 
 def _place(row: sqlite3.Row) -> _Place:

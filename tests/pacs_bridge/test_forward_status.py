@@ -84,7 +84,17 @@ def test_images_gather_wait_leave_and_are_sent_or_refused(service: Service) -> N
     assert (NOW.isoformat(), 1) == (service.row()["since"], service.row()["attempts"])
     first, *others = [item.instance_id for item in service.forwards.batch(number)]
     service.forwards.settle("pacs", number, arrived=others, refused={first: "no such class"}, at=NOW)
-    assert ("refused", 0, 2, 1, "no such class") == service.said()
+    assert ("refused", 0, 2, 1, "1 refused: no such class") == service.said()
+
+
+def test_a_refusal_does_not_hide_why_the_others_wait(service: Service) -> None:
+    number = service.batch()
+    first, *_ = [item.instance_id for item in service.forwards.batch(number)]
+    service.forwards.settle("pacs", number, arrived=[], refused={first: "no such class"}, at=NOW)
+    assert ("ready", 2, 0, 1, "1 refused: no such class") == service.said()
+    (job,) = service.queue.claim([KIND], NOW, 30).started
+    service.queue.retry(job, NOW, "cut off")
+    assert ("ready", 2, 0, 1, "cut off; 1 refused: no such class") == service.said()
 
 
 def test_what_is_passed_on_is_told_by_study_and_not_job_by_job(service: Service) -> None:
