@@ -12,7 +12,7 @@ from pynetdicom.sop_class import Verification
 from trustme import CA
 
 from pacs_bridge import check
-from pacs_bridge.settings import Caller, Destination, Listener, Settings, Tls
+from pacs_bridge.settings import Caller, Destination, Disk, Listener, Settings, Tls
 from pacs_bridge.tls import server_context
 from pacs_bridge.tls_testing import Hospital
 
@@ -153,3 +153,12 @@ def test_a_detector_that_is_not_installed_fails_and_names_those_that_are() -> No
 def test_the_object_says_whether_anything_would_fail() -> None:
     good, bad = check.Check(name="a", level="warn", detail=""), check.Check(name="b", level="fail", detail="")
     assert (True, False) == (check.as_json([good])["ok"], check.as_json([good, bad])["ok"])
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "level", "said"),
+    [(99, "fail", "images are refused (0xA700)"), (100, "warn", "100 MB free"), (50_000, "ok", "52 GB free")],
+)
+def test_room_is_judged_by_what_must_stay_free(free_mb: int, level: str, said: str) -> None:
+    found = check.room(free_mb * 2**20, Disk(free_mb=100))
+    assert (level, True, level == "ok") == (found.level, said in found.detail, found.remedy == "")
