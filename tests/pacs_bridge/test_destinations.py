@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
 
 from pacs_bridge.destinations import RESULTS, Destination, deliver, destinations_of, file_names
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.results.context import Context
 from pacs_bridge.results.secondary_capture import Capture, build_captures
 from pacs_bridge.results.sources import SourceHeaders
+from pacs_bridge.send import Peer
 from pacs_bridge.settings import Destination as DestinationSettings
 from pacs_bridge.settings import Settings
+from pacs_bridge.throttle import Throttle
 from pacs_bridge.work import keep_objects
 from pipeline.model import ExaminedStack, ObjectKind, Provenance, Report, Role, StudyStatus
 from scheduler.errors import Permanent, Transient
@@ -70,6 +74,47 @@ def test_the_results_folder_comes_first_and_gets_everything_peers_what_they_aske
     assert [RESULTS, "pacs"] == list(destinations)
     assert (None, KINDS) == (destinations[RESULTS].peer, destinations[RESULTS].send)
     assert ("ORTHANC@127.0.0.1:4242", ("sr",)) == (str(destinations["pacs"].peer), destinations["pacs"].send)
+
+
+def test_a_destination_keeps_its_own_limits(tmp_path: Path) -> None:
+    where = {"ae_title": "PACS", "host": "127.0.0.1", "port": 4242}
+    line = DestinationSettings.model_validate({**where, "name": "line", "associations": 1, "throttle_mb_per_s": 2.5})
+    free = DestinationSettings.model_validate({**where, "name": "free"})
+    destinations = destinations_of(Settings(state_dir=tmp_path, destination=(line, free)))
+    assert (1, 2.5, True) == (
+        destinations["line"].associations,
+        destinations["line"].throttle_mb_per_s,
+        destinations["line"].throttle is not None,
+    )
+    assert (2, None) == (destinations["free"].associations, destinations["free"].throttle)
+
+
+def test_no_more_bytes_leave_than_the_line_may_carry_and_values_arrive_as_the_peer_takes_them(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    files = sorted((shared_data / "head_ge_tilted").glob("*.dcm"))[:4]
+    took: list[tuple[str, int]] = []
+
+    def store(event: Any) -> int:
+        took.append((str(event.context.transfer_syntax), len(event.request.DataSet.getvalue())))
+        return 0
+
+    entity = AE(ae_title="PACS")
+    entity.add_supported_context(CTImageStorage, ImplicitVRLittleEndian)
+    server: Any = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    waits: list[float] = []
+    line = Destination(
+        name="line",
+        send=("sr",),
+        folder=tmp_path,
+        peer=Peer(ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1]),
+        throttle=Throttle(100_000, clock=lambda: 0.0, wait=waits.append),
+    )
+    assert tuple(files) == line.store(files).sent
+    server.shutdown()
+    assert {ImplicitVRLittleEndian} == {syntax for syntax, _ in took}
+    owed_s = [sum(size for _, size in took[:count]) / 100_000 - 1 for count in (1, 2, 3)]
+    assert waits == pytest.approx(owed_s)
 
 
 def captures(folder: Path, count: int = 2) -> tuple[tuple[KeptObject, ...], list[Path]]:
