@@ -27,7 +27,8 @@ REQUEST_COMMITMENT: Final = 1
 """The only Action Type ID (PS3.4, J.3.2)."""
 ALL_COMMITTED, SOME_FAILED = 1, 2
 """Event Type IDs (PS3.4, J.3.3)."""
-MOST_REFERENCES: Final = 100_000
+MOST_REFERENCES: Final = 20_000
+"""Twice the images of the largest examinations: reading more would keep the index from others for seconds."""
 
 COMMITTED: Final = 0
 PROCESSING_FAILURE: Final = 0x0110

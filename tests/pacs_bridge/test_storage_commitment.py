@@ -1,5 +1,6 @@
 """Is what a caller was promised kept, told and never forgotten, and is a result delivered only when a PACS keeps it?"""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -47,9 +48,11 @@ from pacs_bridge.instance import read_facts
 from pacs_bridge.ledger import KeptObject, Ledger
 from pacs_bridge.sending.peer import Peer as SendingPeer
 from pacs_bridge.services import EventReport, ServiceKind, ServiceRequest
-from pacs_bridge.settings import Caller, Destination, Settings
+from pacs_bridge.settings import Caller, Destination, Settings, Tls
 from pacs_bridge.status import read_status
 from pacs_bridge.storage_commitment import StorageCommitment, storage_commitment
+from pacs_bridge.tls import server_context
+from pacs_bridge.tls_testing import Hospital
 from pacs_bridge.transport import SOCKET_HANDLERS
 from pipeline.model import Priority, Provenance, Report, StudyStatus
 from scheduler.admission import Machine
@@ -164,8 +167,10 @@ def make_house(tmp_path: Path, encode: Any, make_slice: Any) -> Iterator[MakeHou
     """Return a maker of houses over one folder: making one twice is a restart."""
     databases: list[Database] = []
 
-    def make(*callers: Caller, destination: tuple[Destination, ...] = (), **limits: Any) -> House:
-        settings = Settings(state_dir=tmp_path / "state", caller=callers, destination=destination)
+    def make(
+        *callers: Caller, destination: tuple[Destination, ...] = (), tls: Tls | None = None, **limits: Any
+    ) -> House:
+        settings = Settings(state_dir=tmp_path / "state", caller=callers, destination=destination, tls=tls or Tls())
         settings.state_dir.mkdir(exist_ok=True)
         database, clock = Database(settings.database), Clock()
         databases.append(database)
@@ -451,7 +456,13 @@ def make_peer() -> Iterator[MakePeer]:
     """Return a maker of peers that listen until the test ends."""
     servers: list[Any] = []
 
-    def make(*, roles: tuple[bool, bool] | None = None, classes: tuple[str, ...] = (PUSH_MODEL, SR), **of: Any) -> Peer:
+    def make(
+        *,
+        roles: tuple[bool, bool] | None = None,
+        classes: tuple[str, ...] = (PUSH_MODEL, SR),
+        tls: ssl.SSLContext | None = None,
+        **of: Any,
+    ) -> Peer:
         peer, entity = Peer(**of), AE(ae_title="PACS")
         for each in classes:
             scu, scp = roles or (None, None)
@@ -463,7 +474,7 @@ def make_peer() -> Iterator[MakePeer]:
             (evt.EVT_N_EVENT_REPORT, peer.n_event_report),
             (evt.EVT_C_STORE, peer.c_store),
         ]
-        server = entity.start_server(("127.0.0.1", peer.port), block=False, evt_handlers=handlers)
+        server = entity.start_server(("127.0.0.1", peer.port), block=False, evt_handlers=handlers, ssl_context=tls)
         servers.append(server)
         peer.port = server.server_address[1]
         return peer
@@ -513,6 +524,42 @@ def test_a_caller_that_takes_no_reports_is_named_with_the_remedy(make_house: Mak
     house.ask(*house.receive(1))
     house.run()
     assert (Status.READY, True) == (house.job(REPORT).status, "does not take" in str(house.job(REPORT).reason))
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    return Hospital(folder=tmp_path / "nodes")
+
+
+def test_a_report_and_a_request_go_over_tls_where_the_settings_say_so(
+    make_house: MakeHouse, make_peer: MakePeer, hospital: Hospital
+) -> None:
+    secure = server_context(hospital.node(), now=datetime.now(UTC))
+    scanner, keeper = make_peer(tls=secure), make_peer(tls=secure, keeps={ct(1).sop_instance_uid})
+    kept_by = pacs(keeper).model_copy(update={"tls": True})
+    asking = caller("relay", port=scanner.port, tls=True)
+    house = make_house(asking, destination=(kept_by,), tls=hospital.node(), linger_s=10.0)
+    house.open = set()
+    house.ask(*house.receive(1))
+    house.run()
+    assert [[COMMITTED]] == [list(report.outcomes.values()) for report in scanner.told]
+
+
+def test_nothing_is_reported_in_clear_to_a_caller_with_tls(
+    make_house: MakeHouse, make_peer: MakePeer, hospital: Hospital
+) -> None:
+    scanner = make_peer()
+    house = make_house(caller("own", port=scanner.port, tls=True))
+    house.open = set()
+    house.ask(*house.receive(1))
+    house.run()
+    assert ([], True) == (scanner.told, "tls.authorities" in str(house.job(REPORT).reason))
+    elsewhere = Hospital(folder=hospital.folder.parent / "elsewhere")
+    forged = make_peer(tls=server_context(elsewhere.node(), now=datetime.now(UTC)))
+    house = make_house(caller("own", port=forged.port, tls=True), tls=hospital.node())
+    house.open = set()
+    house.run_until(30)
+    assert ([], True) == (forged.told, "no TLS with" in str(house.job(REPORT).reason))
 
 
 # ---- relay ----------------------------------------------------------------------------------------------------------
