@@ -144,9 +144,9 @@ def tls_refused(address: str, *, reason: str, at: datetime) -> AuditEvent:
     return _alert(_NODE_AUTHENTICATION, address, at=at, peer=Party(name=address, address=address), problem=reason)
 
 
-def more_refusals(address: str, *, times: int, at: datetime) -> AuditEvent:
-    """Say how many more times an address was refused than is recorded one by one."""
-    problem = f"refused {times} more times within a minute"
+def more_refusals(address: str, *, reason: str, times: int, at: datetime) -> AuditEvent:
+    """Say how many more times an address was refused, for one reason, than is recorded one by one."""
+    problem = f"{times} more times within a minute: {reason}"
     return _alert(_NODE_AUTHENTICATION, address, at=at, peer=Party(name=address, address=address), problem=problem)
 
 

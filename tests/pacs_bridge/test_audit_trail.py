@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from pacs_bridge import audit
 from pacs_bridge.audit import AuditSource, Party, StudyShare
 from pacs_bridge.audit_chain import BEGINNING, Line, Link, Verdict, link_of, opened, sealed, verify
+from pacs_bridge.audit_flood import MOST_KINDS, MOST_OF_A_KIND
 from pacs_bridge.audit_trail import AuditTrail, NoTrail, kept, read_key, read_lines, segments
 from pacs_bridge.cli import app
 from pacs_bridge.settings import Audit, Settings
@@ -224,16 +225,27 @@ def test_nobody_fills_the_trail_by_knocking_and_all_knocks_are_counted(
     trail = open_trail()
     for _ in range(1000):
         trail.record(refusal("stranger"))
-    trail.record(audit.tls_refused("10.0.0.10", reason="another address", at=clock()))
+    trail.record(refusal("another reason"))
     clock.now += timedelta(seconds=61)
     trail.flush()
-    trail.record(refusal("a minute later"))
-    for _ in range(30):
+    for _ in range(5):
         trail.record(refusal("again"))
     trail.close()
-    more, again = "refused 980 more times within a minute", "refused 11 more times within a minute"
-    assert [*["stranger"] * 20, "another address", more, "a minute later", *["again"] * 19, again] == said(folder)[1:]
+    more, again = "997 more times within a minute: stranger", "2 more times within a minute: again"
+    assert [*["stranger"] * 3, "another reason", more, *["again"] * 3, again] == said(folder)[1:]
     assert verdict_of(folder).intact
+
+
+def test_who_makes_up_titles_does_not_fill_the_trail_either(open_trail: Open, folder: Path) -> None:
+    with closing(open_trail()) as trail:
+        for n in range(2000):
+            trail.record(refusal(f"unknown caller {n}"))
+        trail.record(abort("a transfer is recorded all the same"))
+    assert MOST_KINDS + MOST_OF_A_KIND + 3 == len(said(folder))
+    assert [
+        "a transfer is recorded all the same",
+        f"{2000 - MOST_KINDS - MOST_OF_A_KIND} more times within a minute: other reasons",
+    ] == said(folder)[-2:]
 
 
 def test_a_killed_service_leaves_what_it_recorded(folder: Path) -> None:
@@ -244,7 +256,7 @@ def test_a_killed_service_leaves_what_it_recorded(folder: Path) -> None:
         "now = lambda: datetime.datetime.now(datetime.UTC)\n"
         "source = audit.AuditSource(ae_title='A', machine='m', process_id=1)\n"
         "trail = AuditTrail(pathlib.Path(sys.argv[1]), source, now=now)\n"
-        "for n in range(200): trail.record(audit.tls_refused(str(n), reason='x', at=now()))\n"
+        "for n in range(200): trail.record(audit.service_started(at=now()))\n"
         "os.kill(os.getpid(), 9)\n"
     )
     ended = subprocess.run([sys.executable, "-c", source, str(folder)], check=False, timeout=60)
