@@ -59,23 +59,39 @@ C_ECHO_ANSWERS: Final = _told((0x0000, "Success", "always, to callers that are l
 N_ANSWERS: Final[Mapping[str, Sequence[ToldStatus]]] = {
     PROCEDURE_STEP: _told(
         (0x0000, "Success", "the performed procedure step is kept"),
-        (0x0110, "Processing failure", "it cannot be read, or may no longer be modified"),
-        (0x0111, "Duplicate SOP Instance", "N-CREATE of a step that is known"),
-        (0x0112, "No such SOP Instance", "N-SET of a step that is not known"),
-        (0x0120, "Missing attribute", "N-CREATE without what names its study and series"),
-        (0x0106, "Invalid attribute value", "a state that there is not, or a UID that is none"),
+        (0x0106, "Invalid attribute value", "a status or a name that cannot be"),
+        (0x0110, "Processing failure", "it cannot be read, or the step may no longer be modified"),
+        (0x0111, "Duplicate SOP instance", "N-CREATE of a step that is known"),
+        (0x0112, "No such SOP instance", "N-SET of a step that is not known"),
+        (0x0117, "Invalid SOP instance", "a SOP Instance UID that is none"),
+        (0x0120, "Missing attribute", "N-CREATE without an attribute that it must have"),
+        (0x0121, "Missing attribute value", "N-CREATE with one that must not be empty"),
+        (0x0211, "Unrecognized operation", "anything but N-CREATE and N-SET"),
+        (0x0213, "Resource limitation", "it could not be written; try again"),
     ),
     STORAGE_COMMITMENT: _told(
         (0x0000, "Success", "the request is taken on; N-EVENT-REPORT tells its outcome"),
-        (0x0110, "Processing failure", "it cannot be read, or the caller's commitment is off"),
+        (0x0110, "Processing failure", "anything else; nothing was taken on"),
+        (0x0112, "No such SOP instance", "a report on a transaction that nobody asked for"),
+        (0x0113, "No such event type", "a report of a type other than 1 and 2"),
+        (0x0115, "Invalid argument value", "it cannot be read, or names nothing or too much"),
+        (0x0119, "Class-instance conflict", "not the well-known instance of the class"),
+        (0x0122, "SOP class not supported", "the class of the command is not the one of its context"),
         (0x0123, "No such action", "an Action Type ID other than 1"),
+        (0x0124, "Not authorized", "the caller's commitment is off"),
+        (0x0131, "Duplicate transaction UID", "the same Transaction UID with other instances"),
+        (0x0211, "Unrecognized operation", "anything but N-ACTION and N-EVENT-REPORT"),
+        (0x0213, "Resource limitation", "it could not be written; try again"),
     ),
 }
+"""A service that is not offered is answered 0x0122 where its context was accepted all the same."""
 
 COMMITMENT_REASONS: Final = _told(
     (0x0110, "Processing failure", "the instance could not be committed to in time"),
     (0x0112, "No such object instance", "it was never received, or its content is gone"),
     (0x0119, "Class-instance conflict", "it is known with another SOP class"),
+    (0x0122, "SOP class not supported", "a destination does not take the class"),
+    (0x0131, "Duplicate transaction UID", "the same Transaction UID with other instances"),
     (0x0213, "Resource limitation", "there is no room to keep it"),
 )
 """Failure Reason (0008,1197) in N-EVENT-REPORT of type 2, for each instance."""

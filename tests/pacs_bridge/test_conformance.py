@@ -70,6 +70,21 @@ def test_every_status_of_a_store_stands_in_the_statement(status: StoreStatus) ->
     assert f"| 0x{status.value:04X} |" in text_of(Settings())
 
 
+def statuses_in(module: str) -> set[str]:
+    """Return the four-digit codes to which a module gives names."""
+    source = (Path(__file__).parents[2] / "pacs_bridge" / module).read_text()
+    return set(re.findall(r"^ *[A-Z_]+(?:: Final)? = (0x[0-9A-F]{4})$", source, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "module", ["store_status.py", "front_desk.py", "procedure_steps.py", "commitment.py", "commitment_service.py"]
+)
+def test_every_status_that_the_code_names_stands_in_the_statement(module: str) -> None:
+    named = statuses_in(module)
+    assert named
+    assert set() == {code for code in named if f"| {code} |" not in text_of(FULL)}
+
+
 def test_services_are_told_only_where_they_are_offered() -> None:
     assert {PROCEDURE_STEP} == {PROCEDURE_STEP, STORAGE_COMMITMENT} & set(accepted_by(Settings()))
     assert STORAGE_COMMITMENT in accepted_by(FULL)
