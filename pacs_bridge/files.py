@@ -3,7 +3,8 @@
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,20 +35,47 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def keep_by_content(folder: Path, content: bytes) -> tuple[str, str]:
-    """Put bytes into a store of immutable files named by their SHA-256; returns (relative path, hash).
+@contextmanager
+def content_store(folder: Path) -> Iterator[Callable[[bytes], tuple[str, str]]]:
+    """Yield a function that puts bytes into a store of immutable files named by their SHA-256: (relative path, hash).
 
-    The same content is written once, whoever writes it and however often: a job that is tried again adds nothing.
+    The same content is written once, whoever writes it and however often: a job that is tried again adds nothing. All
+    of it is durable when the block ends; only then may anything name it. A file has its name before its fsync, which
+    spares a commit of the file system's journal: what nothing names is removed at the next start.
     """
-    digest = hashlib.sha256(content).hexdigest()
-    relative = f"{digest[:2]}/{digest}.dcm"
-    target = folder / relative
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, (content,), target.parent)
-    for each in (target.parent, folder):  # also for content that was there: its writer may not have come so far
+    touched = {folder}
+
+    def keep(content: bytes) -> tuple[str, str]:
+        digest = hashlib.sha256(content).hexdigest()
+        target = folder / digest[:2] / f"{digest}.dcm"
+        touched.add(target.parent)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _name_and_sync(target, content)
+        return f"{digest[:2]}/{digest}.dcm", digest
+
+    yield keep
+    for each in touched:  # also for content that was there: its writer may not have come so far
         sync_folder(each)
-    return relative, digest
+
+
+def keep_by_content(folder: Path, content: bytes) -> tuple[str, str]:
+    """Put one file into a `content_store`, durably."""
+    with content_store(folder) as keep:
+        return keep(content)
+
+
+def _name_and_sync(target: Path, content: bytes) -> None:
+    beside = target.with_name(f"{secrets.token_hex(16)}.part")
+    try:
+        with beside.open("xb", buffering=0) as file:
+            write_all(file.fileno(), content)
+            beside.rename(target)
+            os.fsync(file.fileno())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        raise
 
 
 def write_all(descriptor: int, part: bytes | bytearray | memoryview) -> None:

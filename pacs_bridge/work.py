@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from pacs_bridge.files import keep_by_content
+from pacs_bridge.files import content_store
 from pacs_bridge.ledger import KeptObject
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import Context
@@ -107,10 +107,11 @@ def reject(task: RejectionTask) -> KeptObject:
 def keep_objects(folder: Path, built: Iterable[ResultObject]) -> tuple[KeptObject, ...]:
     """Put finished objects into the object store, each as soon as it is built; none is kept in memory."""
     kept = []
-    for each in built:
-        path, sha256 = keep_by_content(folder, each.part10)
-        kept.append(replace(kept_object(each), path=path, sha256=sha256))
-        del each
+    with content_store(folder) as keep:
+        for each in built:
+            path, sha256 = keep(each.part10)
+            kept.append(replace(kept_object(each), path=path, sha256=sha256))
+            del each
     return tuple(kept)
 
 
