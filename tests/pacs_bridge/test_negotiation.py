@@ -1,6 +1,7 @@
 """Does a real listener accept what the table says, and nothing else?"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from pydicom._uid_dict import UID_dictionary
 from pynetdicom import AE, build_context
 
+from pacs_bridge.listener import Listener
 from pacs_bridge.negotiation import (
     PROCEDURE_STEP,
     STORAGE_COMMITMENT,
@@ -17,6 +19,7 @@ from pacs_bridge.negotiation import (
     storage_classes,
     supported_contexts,
 )
+from pacs_bridge.reception import listener_options
 from pacs_bridge.settings import Caller, Commitment, Destination, Settings
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -56,6 +59,24 @@ def test_verification_is_accepted_in_the_syntaxes_of_the_table_and_in_no_other(b
     proposals = [(VERIFICATION, (syntax,)) for syntax in SYNTAXES]
     taken = [syntax for _, syntax in accepted(listen(bridge).port, proposals)]
     assert set(table.transfer_syntaxes) <= set(taken)
+
+
+@pytest.mark.parametrize("commitment", ["off", "own"])
+def test_services_are_accepted_by_name_and_syntax_as_the_settings_offer_them(
+    bridge: Any, commitment: Commitment
+) -> None:
+    settings = Settings(caller=(_caller(commitment),))
+    options = replace(listener_options(settings), port=0, processes=0)
+    listener = Listener(options, bridge.desk(), bridge.archive.files)
+    listener.start()
+    try:
+        assert listener.port is not None
+        proposals = [(uid, (syntax,)) for uid in sorted(BY_NAME) for syntax in SYNTAXES]
+        taken = set(accepted(listener.port, proposals))
+    finally:
+        listener.stop()
+    table = supported_contexts(services_of(settings))
+    assert {(each.sop_class_uid, syntax) for each in table for syntax in each.transfer_syntaxes} == taken
 
 
 @pytest.mark.parametrize(
