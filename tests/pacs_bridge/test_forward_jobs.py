@@ -458,7 +458,11 @@ def test_orthanc_gets_each_syntax_as_it_came_or_as_it_takes_it(
         house.receive(path)
     house.passes()
     settle(house, wait_until, [("pacs", 0, len(files), 0)])
-    assert set(files) == orthanc.sop_instance_uids()
+    held = {each["MainDicomTags"]["SOPInstanceUID"]: each["ID"] for each in orthanc.get("/instances?expand")}
+    syntaxes = {uid: orthanc.get(f"/instances/{held[uid]}/header")["0002,0010"]["Value"] for uid in files}
+    came = {uid: read_file(path).transfer_syntax for uid, path in files.items()}
+    # Debian's Orthanc knows all but the youngest, and gets that one as it takes it.
+    assert {**came, "1.2.3.99": EXPLICIT} == syntaxes
 
 
 def as_htj2k(path: Path, folder: Path) -> Path:
