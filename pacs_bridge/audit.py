@@ -312,13 +312,13 @@ def _objects(event: AuditEvent) -> list[dict[str, Any]]:
 
 
 def _study_objects(share: StudyShare, details: Sequence[Detail]) -> list[dict[str, Any]]:
-    key = (Detail(name="study key", value=share.study_key),) if share.study_key else ()
     study = {
         "ParticipantObjectTypeCode": "2",  # a system object
         "ParticipantObjectTypeCodeRole": "3",  # a report
         "ParticipantObjectIDTypeCode": _coded(Code(value="110180", meaning="Study Instance UID")),
         "ParticipantObjectID": share.study_instance_uid,
-        "ParticipantObjectDetail": _as_details((*key, *details)),
+        "ParticipantObjectName": share.study_key,  # the schema wants a name: what logs and commands call the study
+        "ParticipantObjectDetail": _as_details(details),
         "ParticipantObjectDescription": {
             "SOPClass": [{"UID": uid, "NumberOfInstances": str(count)} for uid, count in share.instances]
         },
@@ -328,6 +328,7 @@ def _study_objects(share: StudyShare, details: Sequence[Detail]) -> list[dict[st
         "ParticipantObjectTypeCodeRole": "1",  # the patient
         "ParticipantObjectIDTypeCode": _coded(Code(value="2", meaning="Patient Number", scheme="RFC-3881")),
         "ParticipantObjectID": share.patient_id,
+        "ParticipantObjectName": "",  # it wants one; who has the right to know it finds it by the number
     }
     return [study, patient] if share.patient_id else [study]
 
@@ -338,6 +339,7 @@ def _alert_object(event: AuditEvent) -> dict[str, Any]:
         "ParticipantObjectTypeCodeRole": "13",  # a security resource
         "ParticipantObjectIDTypeCode": _coded(Code(value="110182", meaning="Node ID")),
         "ParticipantObjectID": event.alert or "audit trail",
+        "ParticipantObjectName": event.alert or "audit trail",
         "ParticipantObjectDetail": _as_details(event.details),
     }
 

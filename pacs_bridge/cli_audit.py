@@ -26,6 +26,7 @@ Since = Annotated[
         "--since", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="Local time; only later."
     ),
 ]
+AsXml = Annotated[bool, typer.Option("--xml", help="Print XML messages, one a line, for an audit record repository.")]
 Study = Annotated[str | None, typer.Option("--study", metavar="KEY", help="Only one study, by its key or its UID.")]
 
 
@@ -63,14 +64,20 @@ def show(
     config: Config = None,
     overrides: Set = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
+    as_xml: AsXml = False,  # noqa: FBT002 -- a flag of the command line
 ) -> None:
-    """Show what the trail says, the oldest first; with --json as DICOM audit messages (PS3.15, A.5)."""
+    """Show what the trail says, the oldest first; with --json or --xml as DICOM audit messages (PS3.15, A.5)."""
     from pacs_bridge.audit_trail import folder_of
+    from pacs_bridge.audit_xml import as_xml as written
     from pacs_bridge.terminal import print_json, print_table
 
     settings = settings_from(config, overrides)
     with told_apart(), _readable(folder_of(settings)):
         records = list(_chosen(settings, since, study))
+    if as_xml:
+        for each in records:
+            typer.echo(written(each.message))
+        return
     if as_json:
         print_json({"records": [{"number": each.link.number, **each.message} for each in records]})
         return
@@ -140,7 +147,7 @@ def _chosen(settings: "Settings", since: datetime | None, study: str | None) -> 
         record = opened(line.content, key)
         if record is None or (since and _at(record) < since.astimezone()):
             continue
-        if not names or names & {*_ids(record, "110180"), *record.details("study key")}:
+        if not names or names & {*_ids(record, "110180"), *_study_keys(record)}:
             yield record
 
 
@@ -167,6 +174,12 @@ def _ids(record: "Record", code: str) -> list[str]:
     ]
 
 
+def _study_keys(record: "Record") -> list[str]:
+    objects = record.message["ParticipantObjectIdentification"]
+    studies = (each for each in objects if each["ParticipantObjectIDTypeCode"]["csd-code"] == "110180")
+    return [name for each in studies if (name := str(each["ParticipantObjectName"]))]
+
+
 def _row(record: "Record") -> Sequence[object]:
     event = record.message["EventIdentification"]
     kinds = [kind["originalText"] for kind in event.get("EventTypeCode", ())]
@@ -176,7 +189,7 @@ def _row(record: "Record") -> Sequence[object]:
         f"{_at(record).astimezone():%Y-%m-%d %H:%M:%S}",
         ": ".join([event["EventID"]["originalText"], *kinds]),
         ", ".join(_named(each) for each in others) or None,
-        ", ".join(record.details("study key") or _ids(record, "110180")) or None,
+        ", ".join(_study_keys(record) or _ids(record, "110180")) or None,
         ", ".join(_ids(record, "2")) or None,
         _images(record) or None,
         event.get("EventOutcomeDescription", "ok" if event["EventOutcomeIndicator"] == "0" else "failed"),

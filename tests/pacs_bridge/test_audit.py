@@ -1,16 +1,20 @@
 """Audit events and messages: does each kind say what PS3.15, A.5.3, wants said, and survive the way to the driver?"""
 
+import base64
 import json
 import pickle
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from pydicom.multival import MultiValue
 
 from pacs_bridge import audit
 from pacs_bridge.audit import AuditEvent, AuditSource, Party, StudyShare, message_of
+from pacs_bridge.audit_xml import as_xml
 
 AT = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
 US = AuditSource(ae_title="CTRIAGE", machine="box1", process_id=4711)
@@ -99,6 +103,62 @@ def test_study_and_patient_are_named_with_sop_classes_and_counts() -> None:
     assert ("110180", "1.2.3") == (study["ParticipantObjectIDTypeCode"]["csd-code"], study["ParticipantObjectID"])
     assert ["32", "1"] == [each["NumberOfInstances"] for each in study["ParticipantObjectDescription"]["SOPClass"]]
     assert ("2", "P1") == (patient["ParticipantObjectIDTypeCode"]["csd-code"], patient["ParticipantObjectID"])
+
+
+CODED = {"csd-code", "codeSystemName", "originalText"}
+# PS3.15, A.5.1.1, as far as we use it: attributes that must and that may be there, and elements in order.
+SCHEMA: dict[str, tuple[set[str], set[str], str]] = {
+    "AuditMessage": (
+        set(),
+        set(),
+        "EventIdentification (ActiveParticipant )+AuditSourceIdentification (ParticipantObjectIdentification )*",
+    ),
+    "EventIdentification": (
+        {"EventDateTime", "EventOutcomeIndicator"},
+        {"EventActionCode"},
+        "EventID (EventTypeCode )*(EventOutcomeDescription )?",
+    ),
+    "EventID": (CODED, set(), ""),
+    "EventTypeCode": (CODED, set(), ""),
+    "EventOutcomeDescription": (set(), set(), ""),
+    "ActiveParticipant": (
+        {"UserID", "UserIsRequestor"},
+        {"AlternativeUserID", "UserName", "NetworkAccessPointID", "NetworkAccessPointTypeCode"},
+        "(RoleIDCode )*",
+    ),
+    "RoleIDCode": (CODED, set(), ""),
+    "AuditSourceIdentification": ({"AuditSourceID"}, {"AuditEnterpriseSiteID"}, "(AuditSourceTypeCode )*"),
+    "AuditSourceTypeCode": ({"csd-code"}, set(), ""),
+    "ParticipantObjectIdentification": (
+        {"ParticipantObjectID"},
+        {"ParticipantObjectTypeCode", "ParticipantObjectTypeCodeRole"},
+        "ParticipantObjectIDTypeCode ParticipantObjectName (ParticipantObjectDetail )*(ParticipantObjectDescription )*",
+    ),
+    "ParticipantObjectIDTypeCode": (CODED, set(), ""),
+    "ParticipantObjectName": (set(), set(), ""),
+    "ParticipantObjectDetail": ({"type", "value"}, set(), ""),
+    "ParticipantObjectDescription": (set(), set(), "(SOPClass )*"),
+    "SOPClass": ({"NumberOfInstances"}, {"UID"}, ""),
+}
+
+
+@EACH
+def test_each_message_is_written_by_the_standards_schema(kind: str) -> None:
+    root = ElementTree.fromstring(as_xml(message_of(EVENTS[kind][0], US)))
+    assert "AuditMessage" == root.tag
+    for element in root.iter():
+        must, may, inside = SCHEMA[element.tag]
+        assert must <= set(element.keys()) <= must | may
+        assert re.fullmatch(inside, "".join(f"{each.tag} " for each in element))
+
+
+def test_details_are_base64_in_xml_and_what_xml_cannot_say_is_replaced() -> None:
+    caller = Party(name="A\x00\ud800<&>\x1f", address="10.0.0.1")
+    event = audit.association_refused(caller, called="X\n<Y/>", reason="no", at=AT)
+    root = ElementTree.fromstring(as_xml(message_of(event, US)))
+    (detail,) = root.iter("ParticipantObjectDetail")
+    assert b"X\n<Y/>" == base64.b64decode(detail.attrib["value"])
+    assert "A\ufffd\ufffd<&>\ufffd" == root.findall("ActiveParticipant")[1].attrib["UserID"]
 
 
 def test_what_a_header_holds_instead_of_a_text_becomes_one() -> None:

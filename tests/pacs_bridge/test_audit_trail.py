@@ -353,6 +353,7 @@ def test_show_tells_who_sent_what_of_whom(open_trail: Open, folder: Path, clock:
     assert [2] == [
         each["number"] for each in json.loads(ctriage(folder, "show", "--study", "k1", "--json")[1])["records"]
     ]
+    assert 3 == ctriage(folder, "show", "--xml")[1].count("<AuditMessage>")
     later = (clock() + timedelta(days=2)).strftime("%Y-%m-%d")
     assert [] == json.loads(ctriage(folder, "show", "--since", later, "--json")[1])["records"]
 
