@@ -34,20 +34,23 @@ LATE_BY = 2
 
 BETWEEN_S = 1.5
 DONE_WITHIN_S = 300.0
-DISK_MB = 700
 SENT_KINDS = ("sr", "seg", "key_objects", "mpr")
 FAULTS_WANTED = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How many groups of AT_ONCE studies are sent, with one of each fault around them; slices come ``pace_s`` apart."""
+    """How many groups of AT_ONCE studies are sent, with one of each fault around them; slices come ``pace_s`` apart.
+
+    ``disk_mb``: the service's disk; each version of a study leaves some 10 MB of pictures there.
+    """
 
     groups: int
     pace_s: float
+    disk_mb: int
 
 
-PLANS = {"toy": Plan(groups=1, pace_s=0.1), "full": Plan(groups=30, pace_s=0.25)}
+PLANS = {"toy": Plan(groups=1, pace_s=0.1, disk_mb=400), "full": Plan(groups=30, pace_s=0.25, disk_mb=3000)}
 
 
 def run(size: Literal["toy", "full"], seed: int) -> Result:
@@ -196,7 +199,7 @@ def bench_for(seed: int, plan: Plan) -> Iterator[Bench]:
         state_dir = folder / "state"
         ballast: Path | None = state_dir / "ballast"
         try:
-            stack.enter_context(small_disk(state_dir, DISK_MB))
+            stack.enter_context(small_disk(state_dir, plan.disk_mb))
         except NoSmallDisk as none:
             ballast = None
             notes.append(f"{Fault.DISK_FILLED}: {none}")

@@ -237,17 +237,17 @@ class Scanner:
                 if flips:
                     flips -= self._pass_damaged(pending)
                 else:
-                    self._pass(pending, breaks)
+                    self._pass(pending, breaks, deadline)
             except Broken as broken:
                 self.journal.note(f"association broke: {broken}", pending[0] if pending else None)
                 self._pause.wait(self.rng.uniform(0, 2 * PAUSE_S))
 
     # ---- a line that is whole ---------------------------------------------------------------------------------------
 
-    def _pass(self, pending: deque[Slice], breaks: dict[int, Fault]) -> None:
+    def _pass(self, pending: deque[Slice], breaks: dict[int, Fault], until: float) -> None:
         """Send over one association until all is sent, or it is to break here, or breaks by itself."""
         with self._associated(self._target, ANSWER_WITHIN_S) as association:
-            while pending:
+            while pending and time.monotonic() < until:
                 each = pending[0]
                 fault = breaks.pop(each.number, None)
                 self._pause.wait(self.rng.uniform(0, 2 * self.pace_s))
