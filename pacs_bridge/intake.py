@@ -188,6 +188,8 @@ class Intake:
                 self._archive.set_series_state(study, series, "complete", evidence.label)
                 _log.info("series_complete", study_key=study_key, evidence=evidence.label, instances=count)
             case SeriesConfirmed(study=study, series=series, evidence=evidence):
+                # Open until it is said to be quiet anew, on its better evidence: a restart may come before that.
+                self._archive.set_study_state(study, "open")
                 self._archive.set_series_state(study, series, "complete", evidence.label)
                 _log.info("series_confirmed", study_key=study_key, evidence=evidence.label)
             case SeriesReopened():
