@@ -173,14 +173,17 @@ def instances_sent(destination: Party, share: StudyShare, *, at: datetime, probl
     return _transfer(_TRANSFERRED, share, at=at, peer=destination, peer_role=TAKER, problem=problem)
 
 
-def commitment_given(asker: Party, share: StudyShare, *, failed: int, at: datetime) -> AuditEvent:
-    """Say that we have promised a caller to keep instances, or that ``failed`` of them are not promised."""
-    return _commitment(asker, SOURCE, share, failed=failed, at=at)
+def commitment_given(asker: Party, share: StudyShare, *, at: datetime, problem: str = "") -> AuditEvent:
+    """Say that we have promised a caller to keep instances; with ``problem``, that we have not.
+
+    What was promised and what was not are two events (A.5.2): nothing is half a success.
+    """
+    return _commitment(asker, SOURCE, share, at=at, problem=problem)
 
 
-def commitment_taken(destination: Party, share: StudyShare, *, failed: int, at: datetime) -> AuditEvent:
-    """Say that a destination has promised us to keep instances, or that it has not for ``failed`` of them."""
-    return _commitment(destination, TAKER, share, failed=failed, at=at)
+def commitment_taken(destination: Party, share: StudyShare, *, at: datetime, problem: str = "") -> AuditEvent:
+    """Say that a destination has promised us to keep instances; with ``problem``, that it has not."""
+    return _commitment(destination, TAKER, share, at=at, problem=problem)
 
 
 # ---- an administrator's decisions -----------------------------------------------------------------------------------
@@ -392,8 +395,7 @@ def _transfer(
     )
 
 
-def _commitment(peer: Party, peer_role: Code, share: StudyShare, *, failed: int, at: datetime) -> AuditEvent:
-    problem = f"{failed} instance(s) are not committed to" if failed else ""
+def _commitment(peer: Party, peer_role: Code, share: StudyShare, *, at: datetime, problem: str) -> AuditEvent:
     return AuditEvent(
         at=at,
         event=_ACCESSED,

@@ -268,7 +268,7 @@ class CommitHandler:
             self.desk.queue.hurry(waiting, now=self.desk.now())
             return
         self.commitments.forget_said(job.key)
-        tell_taken(self.desk, job, objects_of(self.desk, job), failed=len(result))
+        tell_taken(self.desk, job, objects_of(self.desk, job), result)
         if result and round_of(job) >= MOST_ROUNDS:
             raise Permanent(f"{job.payload['destination']} does not commit to {worded(result)}: look into its log")
         if result:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pacs_bridge.audit import AuditEvent, StudyShare
-from pacs_bridge.commitment import COMMITTED, NO_SUCH_INSTANCE, Reference
+from pacs_bridge.commitment import CLASS_INSTANCE_CONFLICT, COMMITTED, NO_SUCH_INSTANCE, Reference
 from pacs_bridge.commitment_audit import NOT_HELD, given
 from pacs_bridge.commitments import Asking, Held
 
@@ -27,17 +27,20 @@ def told(outcomes: dict[str, int], there: dict[str, Held]) -> list[AuditEvent]:
     return list(given(ASKING, of_references, there, share_of=share_of, at=AT))
 
 
-def test_each_study_of_a_request_has_an_event_with_what_it_was_promised() -> None:
-    outcomes = {"1": COMMITTED, "2": COMMITTED, "3": NO_SUCH_INSTANCE}
-    first, second = told(outcomes, {"1": held("A"), "2": held("A"), "3": held("B")})
-    assert (("A", 0, ((CT, 2),)), ("B", 4, ((CT, 1),))) == tuple(
-        (each.study.study_instance_uid, each.outcome, each.study.instances) for each in (first, second) if each.study
-    )
-    assert first.peer is not None
-    assert ("CT01", "10.1.2.3") == (first.peer.name, first.peer.address)
+def test_what_was_promised_and_what_was_not_are_events_of_their_own_study_by_study() -> None:
+    outcomes = {"1": COMMITTED, "2": COMMITTED, "3": CLASS_INSTANCE_CONFLICT, "4": COMMITTED}
+    events = told(outcomes, {"1": held("A"), "2": held("A"), "3": held("A"), "4": held("B")})
+    assert [
+        ("A", "", ((CT, 2),)),
+        ("A", "not committed: class and instance conflict", ((CT, 1),)),
+        ("B", "", ((CT, 1),)),
+    ] == [(each.study.study_instance_uid, each.said, each.study.instances) for each in events if each.study]
+    assert [0, 4, 0] == [each.outcome for each in events]
+    assert {("CT01", "10.1.2.3")} == {(each.peer.name, each.peer.address) for each in events if each.peer}
 
 
 def test_what_is_not_here_is_told_as_such() -> None:
     (event,) = told({"1": NO_SUCH_INSTANCE, "2": NO_SUCH_INSTANCE}, {})
     assert event.study is not None
-    assert (NOT_HELD, "2 instance(s) are not committed to") == (event.study.study_instance_uid, event.said)
+    assert (NOT_HELD, ((CT, 2),)) == (event.study.study_instance_uid, event.study.instances)
+    assert "not committed: no such object instance" == event.said
