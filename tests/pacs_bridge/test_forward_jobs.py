@@ -414,6 +414,18 @@ def test_a_peer_that_never_answers_delays_nobody_else(
     assert 8 == len(pacs.arrived)
 
 
+def test_as_many_associations_as_are_set_work_side_by_side(
+    make_house: MakeHouse, scp: Callable[..., Scp], shared_data: Path, small_study: list[Path], wait_until: Any
+) -> None:
+    both = threading.Barrier(2)
+    pacs = scp(answer=lambda _event: 0 * both.wait(10))
+    house = make_house(to(pacs.port, associations=2))
+    for path in (small_study[0], next((shared_data / "chest_1mm").glob("*.dcm"))):
+        house.receive(path)
+    house.passes()
+    settle(house, wait_until, [("pacs", 0, 2, 0)])
+
+
 def test_a_peer_that_is_away_is_tried_by_one_job_and_gets_everything_when_it_is_back(
     make_house: MakeHouse, scp: Callable[..., Scp], small_study: list[Path], wait_until: Any
 ) -> None:
