@@ -48,13 +48,14 @@ class World:
     stored: dict[str, InstanceStored] = field(default_factory=dict)
     complete: dict[str, tuple[Evidence, str]] = field(default_factory=dict)
     lists: list[ExpectedInstances] = field(default_factory=list)
+    quiet: set[str] = field(default_factory=set)
     told: list[Instruction] = field(default_factory=list)
 
     def happen(self, what: Happening, at: float) -> None:
         match what:
             case Restart():
                 self.state = NOTHING
-                for study in sorted({each.study for each in self.stored.values()} - self._quiet()):
+                for study in sorted({each.study for each in self.stored.values()} - self.quiet):
                     self._recall(study, at)
             case InstanceStored():
                 self._store(replace(what, at=after(at)), at)
@@ -72,6 +73,7 @@ class World:
             return
         self._recall_unknown(event.study, at)
         self.stored[event.sop_instance_uid] = event
+        self.quiet.discard(event.study)
         was_complete = self.complete.pop(event.series, None) is not None
         said = self._follow(event)
         assert was_complete == (SeriesReopened(study=event.study, series=event.series) in said)
@@ -85,23 +87,17 @@ class World:
                     assert each.instances == len(self.of(each.series))
                     self.complete[each.series] = (each.evidence, each.digest)
                 case SeriesConfirmed():
+                    self.quiet.discard(each.study)
                     before, digest = self.complete[each.series]
                     assert before < each.evidence
                     self.complete[each.series] = (each.evidence, digest)
+                case StudyQuiet():
+                    self.quiet.add(each.study)
         self.told.extend(said)
         return said
 
     def of(self, series: str) -> set[str]:
         return {uid for uid, each in self.stored.items() if each.series == series}
-
-    def _quiet(self) -> set[str]:
-        """Name the studies that are quiet: their last word came after their last instance."""
-        return {
-            study
-            for study in {each.study for each in self.stored.values()}
-            if all(each.series in self.complete for each in self.stored.values() if each.study == study)
-            and study not in self.state.studies
-        }
 
     def _recall_unknown(self, study: str, at: float) -> None:
         if study not in self.state.studies:

@@ -96,6 +96,16 @@ def test_a_list_that_comes_when_the_study_is_quiet_betters_its_grade_and_starts_
     assert [SeriesComplete, StudyQuiet, SeriesConfirmed, StudyQuiet] == kinds(bridge)
 
 
+def test_a_better_grade_outlives_a_restart_before_the_study_is_quiet_anew(make_bridge: Any, send: Any) -> None:
+    bridge = make_bridge()
+    send(bridge, 1, 2, 3)
+    pass_time(bridge, 60)
+    bridge.intake.declared(listing(bridge.clock.now, 1, 2, 3))
+    again = make_bridge()
+    pass_time(again, 60)
+    assert ("quiet", "declared_list") == (again.archive.study("1.2.3").state, again.archive.study("1.2.3").evidence)
+
+
 def test_a_list_of_more_for_a_quiet_study_makes_its_late_slices_wait_for_one_another(bridge: Any, send: Any) -> None:
     send(bridge, 1, 2, 3)
     pass_time(bridge, 60)

@@ -199,6 +199,18 @@ def test_pictures_that_were_sent_are_listed_and_those_of_the_new_version_come_af
     assert 3 < len(listed(house, note))
 
 
+def test_pictures_that_overtake_the_new_flags_void_nothing_yet(make_house: MakeHouse) -> None:
+    house = make_house(destination=(peer(send=("sr", "mpr")),), outputs=PICTURES)
+    versions(house, 2)
+    arrive(house, 1)
+    house.run(DERIVE)
+    assert arrive(house, 2, "pictures")
+    assert [] == house.jobs(REJECT)
+    arrive(house, 2)
+    house.run(REJECT)
+    assert 1 == len(notes(house, 2))
+
+
 def test_a_peer_for_which_the_new_version_has_nothing_hears_that_the_old_one_is_void(make_house: MakeHouse) -> None:
     house = make_house(destination=(peer("late", send=("seg",)), peer("pacs", send=("seg",))))
     house.receive(1, hot=True)
