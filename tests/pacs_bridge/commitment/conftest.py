@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pynetdicom import AE, evt
 
+from pacs_bridge.archive import Added
 from pacs_bridge.commitment import (
     PUSH_MODEL,
     CommitmentLimits,
@@ -38,10 +39,12 @@ def make_house(tmp_path: Path, encode: Any, make_slice: Any) -> Iterator[MakeHou
     """Return a maker of houses over one folder: making one twice is a restart."""
     databases: list[Database] = []
 
-    def make(
-        *callers: Caller, destination: tuple[Destination, ...] = (), tls: Tls | None = None, **limits: Any
-    ) -> House:
-        settings = Settings(state_dir=tmp_path / "state", caller=callers, destination=destination, tls=tls or Tls())
+    def make(*callers: Caller, destination: tuple[Destination, ...] = (), tls: Tls | None = None, **more: Any) -> House:
+        """``more``: rules of forwarding, and limits."""
+        forward = more.pop("forward", ())
+        settings = Settings(
+            state_dir=tmp_path / "state", caller=callers, destination=destination, tls=tls or Tls(), forward=forward
+        )
         settings.state_dir.mkdir(exist_ok=True)
         database, clock = Database(settings.database), Clock()
         databases.append(database)
@@ -50,10 +53,13 @@ def make_house(tmp_path: Path, encode: Any, make_slice: Any) -> Iterator[MakeHou
         def take_in(number: int) -> None:
             content = encode(make_slice(number))
             facts = read_facts(content, EXPLICIT)
-            desk.archive.add(facts, desk.archive.store(facts, content, EXPLICIT, "CT01"), "CT01", clock.now)
+            stored = desk.archive.store(facts, content, EXPLICIT, "CT01")
+            with database.transaction():
+                if desk.archive.add(facts, stored, "CT01", clock.now) is Added.NEW:
+                    desk.forwards.note(facts, "CT01", clock.now)
             desk.archive.set_series_state(STUDY, "1.2.3.4", "open")
 
-        parts = storage_commitment(desk, database, limits=replace(CommitmentLimits(linger_s=0.0), **limits))
+        parts = storage_commitment(desk, database, limits=replace(CommitmentLimits(linger_s=0.0), **more))
         house = House(desk=desk, database=database, clock=clock, parts=parts, take_in=take_in)
         parts.surroundings.event_report = house.event_report
         parts.surroundings.declare = house.declared.append

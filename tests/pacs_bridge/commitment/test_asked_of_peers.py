@@ -10,6 +10,7 @@ from pacs_bridge.commitment import (
     PROCESSING_FAILURE,
 )
 from pacs_bridge.commitment_testing import STUDY, MakeHouse, MakePeer, caller, ct, pacs, publish, replace_name, rows
+from pacs_bridge.settings import Forward
 from scheduler.job import Status
 
 # ---- relay ----------------------------------------------------------------------------------------------------------
@@ -91,6 +92,22 @@ def test_a_pacs_that_goes_on_failing_is_believed_and_its_reason_passed_on(
     house.run_until(120)
     assert {COMMITTED, NO_SUCH_INSTANCE} == set(house.outcomes)
     assert 3 == len(peer.requests)
+
+
+def test_a_failure_of_what_is_still_to_be_forwarded_is_not_believed(make_house: MakeHouse, make_peer: MakePeer) -> None:
+    peer = make_peer()
+    rule = Forward(to="pacs")
+    house = make_house(caller("relay"), destination=(pacs(peer),), forward=(rule,), linger_s=10.0, rounds=2)
+    house.ask(*house.receive(1))
+    house.run_until(120)
+    assert (True, []) == (len(peer.requests) > 2, house.told)
+    forwards = house.desk.forwards
+    (waiting,) = forwards.unbatched()
+    ((instance, _),) = forwards.unbatched_sizes(waiting)
+    batch = forwards.make_batch(waiting, [instance])
+    forwards.settle("pacs", batch, arrived=[instance], refused={}, at=house.clock.now)
+    house.run_until(120)
+    assert [NO_SUCH_INSTANCE] == house.outcomes
 
 
 def test_one_keeper_of_two_is_enough(make_house: MakeHouse, make_peer: MakePeer) -> None:
