@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from sqlite3 import Connection
 
 from pacs_bridge.audit import Party, instances_sent
@@ -51,7 +52,9 @@ class DeliverHandler:
         name, objects = str(job.payload["destination"]), objects_of(self.desk, job)
         paths = [self.desk.objects_dir / each.path for each in objects]
         folder = f"{self.desk.archive.study_key(study)}/v{version}"
-        return Task(deliver, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
+        # What a peer has taken when it breaks off stays with it, though a newer version may come before the next try.
+        work = partial(deliver, partly=lambda taken: self.desk.ledger.note_sent(name, taken, self.desk.now()))
+        return Task(work, (self.desk.destinations[name], tuple(objects), tuple(paths), folder))
 
     def _newer_delivered(self, job: Job) -> int | None:
         """Name the newer version that the peer has as far as it is sent any; folders keep all, in whatever order."""

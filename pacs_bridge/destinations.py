@@ -1,7 +1,7 @@
 """Where do finished objects go, under which names, and who takes which kinds?"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,10 +68,23 @@ def destinations_of(settings: Settings) -> Destinations:
     return {RESULTS: results, **peers}
 
 
-def deliver(destination: Destination, objects: Sequence[KeptObject], paths: Sequence[Path], folder: str) -> None:
-    """Hand objects over; raises Transient or Permanent. Doing it again is harmless."""
+def deliver(
+    destination: Destination,
+    objects: Sequence[KeptObject],
+    paths: Sequence[Path],
+    folder: str,
+    *,
+    partly: Callable[[Sequence[KeptObject]], None] = lambda _: None,
+) -> None:
+    """Hand objects over; raises Transient or Permanent. Doing it again is harmless.
+
+    ``partly`` is told what a peer took of them where it did not take all.
+    """
     if destination.peer is not None:
-        destination.store(paths).raise_failure()
+        result = destination.store(paths)
+        if result.failures:
+            partly([each for each, path in zip(objects, paths, strict=True) if path in result.sent])
+        result.raise_failure()
         return
     places = {path: destination.folder / folder / name for path, name in zip(paths, file_names(objects), strict=True)}
     FolderOutput(name=destination.name, place=places.__getitem__).deliver(paths)

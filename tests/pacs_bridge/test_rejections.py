@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
 
 from pacs_bridge.deliveries import DELIVER, REJECT, DeliverHandler
 from pacs_bridge.handlers import DERIVE
@@ -18,6 +20,9 @@ from scheduler.job import Job, Status
 from scheduler.worker import Nothing, Task
 from tests.pacs_bridge.house import STUDY, House, MakeHouse, house_slice
 
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 PICTURES = Outputs(mpr=True, mip=False, render=False)
 
 
@@ -325,3 +330,45 @@ def test_a_destination_that_left_the_settings_is_waited_for(house: House, make_h
 def test_a_note_whose_triage_version_is_unknown_is_nothing(house: House) -> None:
     job = house.job(REJECT, version=7, destination="pacs")
     assert isinstance(RejectHandler(desk=house.desk).prepare(job), Nothing)
+
+
+# ---- a peer that breaks off -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refusing() -> Iterator[Any]:
+    """Return a PACS on loopback that takes everything but the SOP classes in its ``refused``."""
+    classes: set[str] = {SEGMENTATION}
+
+    def answer(event: Any) -> int:
+        return 0xA700 if str(event.request.AffectedSOPClassUID) in classes else 0x0000
+
+    entity = AE(ae_title="PACS")
+    for sop_class in (SEGMENTATION, KEY_OBJECTS, COMPREHENSIVE_3D_SR):
+        entity.add_supported_context(sop_class)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, answer)])
+    yield SimpleNamespace(port=server.server_address[1], refused=classes)
+    server.shutdown()
+
+
+def test_what_a_peer_took_before_it_broke_off_is_rejected_though_the_rest_never_came(
+    make_house: MakeHouse, refusing: Any
+) -> None:
+    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=refusing.port, iocm=True)
+    house = make_house(destination=(pacs,))
+    versions(house, 1)
+    house.run(DELIVER + "pacs")
+    waiting = delivery(house, 1)
+    assert waiting is not None  # to be tried again: one of three was refused
+    refusing.refused.clear()
+    house.receive(2, hot=True)
+    house.complete(2)
+    house.triage(final=True)
+    house.run(DELIVER + "pacs")  # version 2; the next try of version 1 is not due yet
+    house.clock.now += timedelta(hours=1)
+    house.run(DELIVER + "pacs", REJECT)
+    assert Status.DONE is house.desk.queue.job(waiting.key).status
+    (note,) = notes(house, 2)
+    taken = {each.sop_instance_uid for each in house.kept(1) if each.kind != "seg"}
+    assert (2, taken) == (len(taken), listed(house, note))
+    assert Status.DONE is next(j for j in house.jobs(DELIVER) if j.payload["group"] == "rejection").status
