@@ -181,7 +181,10 @@ def _reference(item: Dataset) -> Reference:
 
 
 def _uid(content: Dataset, keyword: str) -> str:
-    text = str(_value(content, keyword) or "").strip(" \0")
+    """Take a UID as its bytes: pydicom would make an element of each, which takes long, and log what is no UID."""
+    raw = content.get_item(keyword).value if keyword in content else b""
+    text = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(raw or "")
+    text = text.strip(" \0")
     if len(text) > 64 or not _UID.fullmatch(text):
         raise Refused(INVALID_ARGUMENT, f"{keyword} is missing or is no UID")
     return text
