@@ -43,12 +43,17 @@ class Check:
 
 def run_checks(settings: Settings) -> tuple[Check, ...]:
     """Look at everything the service needs; takes seconds when a peer does not answer."""
+    asked = (check_destination(settings, destination) for destination in settings.destination)
+    return (*check_here(settings), *asked)
+
+
+def check_here(settings: Settings) -> tuple[Check, ...]:
+    """Look at what this machine must have, and at no peer."""
     return (
         *check_state_dir(settings.state_dir, settings.disk),
         check_port(settings),
         *check_callers(settings),
         *check_tls(settings.tls, now=datetime.now(UTC)),
-        *(check_destination(settings, destination) for destination in settings.destination),
         *check_libraries(),
         *check_detectors(settings.detectors.enabled),
     )

@@ -1,6 +1,5 @@
 """The ``ctriage`` command: what people and scripts call; heavy imports happen inside commands, so help is quick."""
 
-import errno
 import signal
 import sqlite3
 import threading
@@ -84,30 +83,25 @@ def _settings_to_blame() -> Iterator[None]:
 @contextmanager
 def _port_to_be_had(settings: "Settings") -> Iterator[Callable[[], None]]:
     """Yield what to call when the listener stands; an OSError before that is about its address, or the state_dir."""
+    from pacs_bridge.notify import tell_supervisor
     from pacs_bridge.terminal import complain
-    from scheduler.database import is_passing
+    from scheduler.database import is_passing, lacks_room
 
     is_ready = threading.Event()
 
     def ready() -> None:
         is_ready.set()
         typer.echo("ready")
+        tell_supervisor("READY=1")
 
     try:
         yield ready
-    except sqlite3.OperationalError as refused:
-        if is_ready.is_set() or not is_passing(refused):
+    except (OSError, sqlite3.OperationalError) as refused:
+        if is_ready.is_set() or not (isinstance(refused, OSError) or is_passing(refused)):
             raise
-        complain(
-            f"cannot serve from {settings.state_dir}: {refused}; nothing that was kept is lost: make room on its disk "
-            "if it is full (`ctriage check` says so), and start again"
-        )
-        raise typer.Exit(ExitStatus.FAILED) from refused
-    except OSError as refused:
-        if is_ready.is_set():
-            raise
-        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
-            complain(f"the disk of {settings.state_dir} is full: make room there, and start again; nothing is lost")
+        if not isinstance(refused, OSError) or lacks_room(refused):
+            room = "nothing that was kept is lost: make room on its disk if it is full, and start again"
+            complain(f"cannot serve from {settings.state_dir}: {refused}; {room}; `ctriage check` says more")
             raise typer.Exit(ExitStatus.FAILED) from refused
         where = f"{settings.listener.host}:{settings.listener.port} and {settings.state_dir}"
         complain(f"cannot serve with {where}: {refused.strerror or refused}; `ctriage check` says what to change")

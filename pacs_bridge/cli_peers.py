@@ -83,6 +83,7 @@ def _says_dicom(file: Path) -> bool:
 
 
 def check(
+    here: Annotated[bool, typer.Option("--here", help="Only this machine, no peer.")] = False,  # noqa: FBT002
     config: Config = None,
     overrides: Set = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
@@ -91,7 +92,8 @@ def check(
     from pacs_bridge import check as look
     from pacs_bridge.terminal import print_json, print_table
 
-    checks = look.run_checks(settings_from(config, overrides))
+    settings = settings_from(config, overrides)
+    checks = look.check_here(settings) if here else look.run_checks(settings)
     if as_json:
         print_json(look.as_json(checks))
     else:
