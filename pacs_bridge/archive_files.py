@@ -18,7 +18,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 from pacs_bridge.errors import StorageFull
-from pacs_bridge.files import sync_folder, write_all
+from pacs_bridge.files import begin_writeback, sync_folder, write_all
 from pacs_bridge.part10 import read_file
 
 FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
@@ -121,6 +121,7 @@ class PartFile:
         """Append a part of the data set. Raises StorageFull; then only `abandon` is left."""
         with translated():
             write_all(self._descriptor, fragment)
+        begin_writeback(self._descriptor)
         self._hasher.update(fragment)
         self.size_bytes += len(fragment)
 
