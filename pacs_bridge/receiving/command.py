@@ -13,6 +13,10 @@ C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
 NO_DATASET: Final = 0x0101
 LONGEST_COMMENT: Final = 64
+_SERVICES: Final = (0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150)
+_REQUESTS: Final = frozenset((*_SERVICES, 0x0FFF))
+"""PS3.7, E.1-1; C-CANCEL has no response."""
+_RESPONSES: Final = frozenset(0x8000 | each for each in _SERVICES)
 _ELEMENT: Final = struct.Struct("<HHL")
 _SHORT: Final = struct.Struct("<H")
 _SOP_CLASS, _FIELD, _MESSAGE, _TYPE, _INSTANCE = 0x0002, 0x0100, 0x0110, 0x0800, 0x1000
@@ -48,8 +52,11 @@ def read_command(content: bytes) -> Command:
         elements[element] = content[at - length : at]
     if _FIELD not in elements or _TYPE not in elements:
         raise BrokenProtocol("a command set without command field or data set type")
+    field = _number(elements[_FIELD])
+    if field not in _REQUESTS and field not in _RESPONSES:
+        raise BrokenProtocol(f"a command 0x{field:04X} that there is not")  # it would end pynetdicom's thread
     return Command(
-        field=_number(elements[_FIELD]),
+        field=field,
         message_id=_number(elements.get(_MESSAGE, b"\0\0")),
         has_dataset=_number(elements[_TYPE]) != NO_DATASET,
         sop_class_uid=_uid(elements.get(_SOP_CLASS, b"")),

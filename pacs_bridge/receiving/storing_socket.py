@@ -115,6 +115,7 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
         while self._has_bytes():
             header = self._inbox.need(PDU_HEADER_BYTES, time.monotonic() + self._bounds.idle_s)
             if header[0] != P_DATA:
+                self._drop()  # an instance that was under way: whatever this is, nothing more of it comes
                 self._resume()
                 return True
             self._take_pdu(int.from_bytes(header[2:PDU_HEADER_BYTES], "big"))

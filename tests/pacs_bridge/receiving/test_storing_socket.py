@@ -230,7 +230,7 @@ def test_a_sender_that_is_too_slow_is_cut_off(bridge: Any, listen: Any, sender: 
     raw.raw.sendall(pdu(pdv(store_request("1.2.3.4.1"), command=True)))
     assert raw.pdu_type() in (0, 7)
     wait_until(lambda: not listener._desk.open_associations)
-    assert [] == list(bridge.archive.files.incoming.glob("*.part"))
+    wait_until(lambda: not list(bridge.archive.files.incoming.glob("*.part")))
 
 
 def test_a_sender_that_says_nothing_is_sent_away(bridge: Any, listen: Any, sender: Any, wait_until: Any) -> None:
@@ -332,3 +332,21 @@ def test_an_event_is_reported_on_the_association_that_is_open(
     association.release()
     wait_until(lambda: not listener._desk.open_associations)
     assert not listener.event_report(names[0], report)
+
+
+@pytest.mark.parametrize("instead", [pdu(b"", kind=2), pdu(bytes(4), kind=7), pdu(bytes(4), kind=0x53)])
+def test_what_interrupts_an_instance_leaves_no_part_of_it(
+    instead: bytes, bridge: Any, listen: Any, sender: Any, wait_until: Any
+) -> None:
+    raw = sender(listen(bridge))
+    raw.raw.sendall(pdu(pdv(store_request("1.2.3.4.1"), command=True), pdv(bytes(99), command=False, last=False)))
+    wait_until(lambda: list(bridge.archive.files.incoming.glob("*.part")))
+    raw.raw.sendall(instead)
+    wait_until(lambda: not list(bridge.archive.files.incoming.glob("*.part")))
+
+
+def test_a_command_that_there_is_not_ends_the_association(bridge: Any, listen: Any, sender: Any) -> None:
+    raw = sender(listen(bridge))
+    unknown = store_request("1.2.3.4.1").replace(element(0x0100, b"\1\0"), element(0x0100, b"\0\x80"))
+    raw.raw.sendall(pdu(pdv(unknown, command=True)))
+    assert raw.pdu_type() in (0, 7)
