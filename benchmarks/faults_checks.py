@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults_load import Journal, digest
-from benchmarks.received import dataset_of
+from benchmarks.received import dataset_of, read_only
 from benchmarks.service import ReceivingPacs
 from pacs_bridge.archive import Archive, ArchivedInstance, ArchivedStudy
 from pacs_bridge.ledger import Ledger
@@ -28,6 +28,7 @@ class Wrong(StrEnum):
     """What may be wrong, in the words that are printed."""
 
     LOST = "an instance answered Success is not in the archive with its bytes"
+    DANGLING = "the index names a file that is not there"
     STRANGE = "the archive holds a content that no sender's bytes made"
     NOT_SENT = "sending did not end as it must"
     REPORT = "a study has no current Report over all of its instances"
@@ -109,15 +110,21 @@ def _lost(look: _Look) -> Iterator[Violation]:
             yield Violation(wrong=Wrong.LOST, story=story)
 
 
+def _dangling(look: _Look) -> Iterator[Violation]:
+    for _, path in _indexed_files(look.evidence.state_dir):
+        if not path.is_file():
+            yield Violation(wrong=Wrong.DANGLING, story=path.name)
+
+
 def _indexed_contents(state_dir: Path) -> set[tuple[str, bytes]]:
     """Return (SOP Instance UID, content) of every row of the index, superseded contents too, whose file is there."""
-    connection = sqlite3.connect(f"{(state_dir / 'ctriage.sqlite').absolute().as_uri()}?mode=ro", uri=True)
-    try:
+    return {(uid, digest(dataset_of(path))) for uid, path in _indexed_files(state_dir) if path.is_file()}
+
+
+def _indexed_files(state_dir: Path) -> list[tuple[str, Path]]:
+    with read_only(state_dir / "ctriage.sqlite") as connection:
         rows = connection.execute("select sop_instance_uid, path from instances").fetchall()
-    finally:
-        connection.close()
-    files = ((uid, state_dir / "archive" / path) for uid, path in rows)
-    return {(uid, digest(dataset_of(path))) for uid, path in files if path.is_file()}
+    return [(row["sop_instance_uid"], state_dir / "archive" / row["path"]) for row in rows]
 
 
 def _strange(look: _Look) -> Iterator[Violation]:
@@ -192,7 +199,15 @@ def _stuck(look: _Look) -> Iterator[Violation]:
             yield Violation(wrong=Wrong.STUCK, story=f"study {study['study_key']} is still arriving")
 
 
-_CHECKS: Sequence[Callable[[_Look], Iterator[Violation]]] = (_lost, _strange, _not_sent, _reports, _pacs, _stuck)
+_CHECKS: Sequence[Callable[[_Look], Iterator[Violation]]] = (
+    _lost,
+    _dangling,
+    _strange,
+    _not_sent,
+    _reports,
+    _pacs,
+    _stuck,
+)
 
 
 # ---- can the checks fail? -------------------------------------------------------------------------------------------
@@ -219,6 +234,7 @@ def plant_losses(evidence: Evidence) -> dict[Wrong, str]:
     (evidence.state_dir / "archive" / "incoming" / "planted.part").write_bytes(b"half")
     return {
         Wrong.LOST: "a removed file, a changed byte and a deleted row",
+        Wrong.DANGLING: "a removed file",
         Wrong.STRANGE: "a changed byte",
         Wrong.REPORT: "a Report over other instances",
         Wrong.PACS: "an object that the PACS has lost",

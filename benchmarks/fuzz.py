@@ -1,8 +1,9 @@
 """Does anything that comes over the wire crash, hang or fill us? Seeded mutations of a synthetic corpus.
 
 Three readers: the instance intake (elements, facts, header), the receiver's P-DATA reader, and the sender's reader of
-answers. Each may refuse with its own error alone. Input ``n`` follows from the seed and ``n``, so that these name what
-went wrong. Where the test data are, real slices in 16 transfer syntaxes join the corpus.
+answers; each may refuse with its own error alone. And a whole receiver, over a socket. Input ``n`` follows from the
+seed and ``n``, so that these name what went wrong. Where the test data are, real slices in 16 transfer syntaxes join
+the corpus.
 """
 
 import os
@@ -27,6 +28,7 @@ from benchmarks import fuzz_seeds
 from benchmarks.figures import Bar, Result
 from benchmarks.fuzz_mutations import mutated
 from benchmarks.fuzz_seeds import SYNTAXES, Seed
+from benchmarks.fuzz_socket import converse
 from benchmarks.received import dataset_of
 from pacs_bridge.arrived_header import header_of, in_file
 from pacs_bridge.elements import Elements, elements_at_the_start, elements_of
@@ -46,6 +48,9 @@ MAXIMUM_PDU = 256 * 1024
 REAL_SHARE = 0.03
 SHOWN_BYTES = 64
 TOY_INPUTS = 6000
+TALKS = {"toy": 40, "full": 1000}
+"""How many inputs a whole receiver is told over a socket, beside those that are counted."""
+
 SHARES = {"intake": 0.5, "p_data": 0.25, "answer": 0.25}
 
 Outcome = Literal["taken", "refused"]
@@ -80,13 +85,17 @@ def run(size: Literal["toy", "full"], inputs: int, seed: int) -> Result:
     for name, share in SHARES.items():
         _say(f"{name}: {round(count * share)} inputs")
         fuzzing.feed(name, round(count * share))
+    _say(f"socket: {TALKS[size]} inputs")
+    with _watched():
+        talked, problems = converse(seed, TALKS[size])
+    fuzzing.violations.extend(problems)
     seconds, grown_mb = time.perf_counter() - started, _peak_mb() - before_mb
     if grown_mb > MEMORY_BOUND_MB:
         fuzzing.violations.append(f"memory grew by {grown_mb:.0f} MB, more than {MEMORY_BOUND_MB:.0f}")
     return Result(
         name="fuzz",
         figures={**fuzzing.figures(), "memory_growth_mb": grown_mb, "seconds": seconds},
-        rows=[{"seed": seed}, *fuzzing.rows()],
+        rows=[{"seed": seed}, *fuzzing.rows(), talked],
         bars={
             "violations": Bar("<=", 0),
             "slowest_s": Bar("<=", SLOW_S),

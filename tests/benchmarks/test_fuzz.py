@@ -19,7 +19,7 @@ def test_nothing_crashes_hangs_or_grows_in_a_short_run(capsys: pytest.CaptureFix
     assert (0, "fuzz") == (status, printed["name"])
     assert printed["figures"]["inputs"] >= 3000
     rows = {row["target"]: row for row in printed["rows"] if "target" in row}
-    assert {"intake", "p_data", "answer"} == set(rows)
+    assert {"intake", "p_data", "answer", "socket"} == set(rows)
     for row in rows.values():  # inputs that are all taken, or all refused, would show nothing
         assert min(row["taken"], row["refused"]) > 0.1 * (row["taken"] + row["refused"])
 
