@@ -28,6 +28,7 @@ from pacs_bridge.negotiation import (
 )
 from pacs_bridge.results.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacs_bridge.settings import Destination, Settings
+from pipeline.model import KeptKind
 
 NOT_A_DEVICE: Final = "Not a medical device; for research and triage support."
 _ANY_SYNTAX: Final = "any: the first one proposed"
@@ -86,8 +87,14 @@ def _services(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _sent(settings: Settings) -> list[CreatedObject]:
-    wanted = {kind for destination in settings.destination for kind in destination.send}
+    wanted = {kind for destination in settings.destination for kind in _kinds_for(destination)}
     return [told for told in CREATED if wanted & set(told.kinds)]
+
+
+def _kinds_for(destination: Destination) -> set[KeptKind]:
+    """Return the kinds of results that a destination gets, rejection notes where it wants them."""
+    rejections: tuple[KeptKind, ...] = ("rejection",) if destination.iocm else ()
+    return {*destination.send, *rejections}
 
 
 def _introduction(version: str, on: date) -> Section:
@@ -213,10 +220,8 @@ def _sends_to(settings: Settings, peer: Destination) -> Section:
     rows: list[tuple[str, ...]] = [
         (class_name(told.sop_class_uid), told.sop_class_uid, class_name(EXPLICIT_LITTLE), "SCU", "none")
         for told in CREATED
-        if set(told.kinds) & set(peer.send)
+        if set(told.kinds) & _kinds_for(peer)
     ]
-    if peer.iocm:
-        rows.append((class_name(_KO), _KO, class_name(EXPLICIT_LITTLE), "SCU", "none"))
     if forwards:
         rows.append(("the class of each image", "as received", "as received", "SCU", "none"))
     if peer.commitment:
@@ -425,7 +430,7 @@ def _annexes(settings: Settings) -> Section:
 
 
 def _object(told: CreatedObject, settings: Settings) -> Section:
-    places = [each.name for each in settings.destination if set(told.kinds) & set(each.send)]
+    places = [each.name for each in settings.destination if set(told.kinds) & _kinds_for(each)]
     sent = f"sent to {', '.join(places)}" if places else "kept here, sent nowhere"
     text = f"{class_name(told.sop_class_uid)} ({told.sop_class_uid}); kinds: {', '.join(told.kinds)}; {sent}."
     return Section(title=told.name, blocks=[text, _attributes("Its own", told.own.items())])
@@ -444,7 +449,6 @@ _REJECTIONS: Final = (
     ("called AE title not recognized", "1 (permanent), 1 (user), 7", "this AE was called by another title"),
     ("local limit exceeded", "2 (transient), 3 (presentation), 2", "too many associations are open"),
 )
-_KO: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 def _yes(holds: bool) -> str:  # noqa: FBT001 -- the value that is told

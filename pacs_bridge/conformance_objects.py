@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.model import ObjectKind
+from pipeline.model import KeptKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class CreatedObject:
 
     name: str
     sop_class_uid: str
-    kinds: Sequence[ObjectKind]
+    kinds: Sequence[KeptKind]
     own: Mapping[str, str]
 
 
@@ -162,6 +162,12 @@ CREATED: Final[Sequence[CreatedObject]] = (
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59",
         kinds=("key_objects",),
         own={**_DOCUMENT, "ConceptNameCodeSequence": "FIXED: (113000, DCM, Of Interest)"},
+    ),
+    CreatedObject(
+        name="Rejection note (IHE IOCM)",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59",
+        kinds=("rejection",),
+        own={**_DOCUMENT, "ConceptNameCodeSequence": "FIXED: (113001, DCM, Rejected for Quality Reasons)"},
     ),
     CreatedObject(
         name="Derived CT image (reformats, projections, isotropic series)",

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pacs_bridge.conformance_objects import COMMON, CREATED, WHERE_KNOWN, CreatedObject
 from pacs_bridge.results.bundle import build_flags, build_pictures
 from pacs_bridge.results.context import DocumentReference
+from pacs_bridge.results.rejection_note import build_rejection_note
 from pacs_bridge.results.sources import ACQUISITION
 from pacs_bridge.results.testing import blob, context_of, ct_header, ct_headers, report_of, stack_of
 from pipeline.derive import Captured, Product, StackPlanes, StackSurface, StackTurn
@@ -83,7 +84,8 @@ def built(headers: list[Dataset], status: StudyStatus) -> list[Dataset]:
     stack = stack_of(headers)
     report = report_of([stack], [blob(stack, (3, 30, 25))], status=status)
     context = context_of(headers, predecessor=EARLIER if status is StudyStatus.PARTLY_ANALYSED else None)
-    objects = [*build_flags(context, report), *build_pictures(context, report, products(stack))]
+    note = build_rejection_note(context, report, [EARLIER], "pacs")
+    objects = [*build_flags(context, report), *build_pictures(context, report, products(stack)), note]
     return [pydicom.dcmread(BytesIO(each.part10)) for each in objects]
 
 
