@@ -218,19 +218,20 @@ def _initiated(settings: Settings) -> Iterator[Section]:
 def _sends_to(settings: Settings, peer: Destination) -> Section:
     forwards = [rule for rule in settings.forward if rule.to == peer.name]
     rows: list[tuple[str, ...]] = [
-        (class_name(told.sop_class_uid), told.sop_class_uid, class_name(EXPLICIT_LITTLE), "SCU", "none")
+        (class_name(told.sop_class_uid), told.sop_class_uid, _PLAIN, "SCU", "none")
         for told in CREATED
         if set(told.kinds) & _kinds_for(peer)
     ]
     if forwards:
-        rows.append(("the class of each image", "as received", "as received", "SCU", "none"))
+        rows.append(("the class of each image", "as received", f"as received; {_PLAIN}", "SCU", "none"))
     if peer.commitment:
         rows.append((class_name(STORAGE_COMMITMENT), STORAGE_COMMITMENT, class_name(IMPLICIT_LITTLE), "SCU", "none"))
     text = (
         f"Results of the kinds {', '.join(peer.send)} go to `{peer.ae_title}` at {peer.host}:{peer.port}"
         f"{' over TLS' if peer.tls else ''} when a report is committed"
         f"{', and images by ' + str(len(forwards)) + ' rule(s) of the settings' if forwards else ''}. Each pair of SOP "
-        "class and transfer syntax is proposed in a presentation context of its own."
+        "class and transfer syntax is proposed in a presentation context of its own; what a peer does not take as it is "
+        "is decoded for it."
     )
     return Section(
         title=f"Send to {peer.name}",
@@ -444,6 +445,7 @@ def _statuses(title: str, told: Sequence[ToldStatus]) -> Grid:
     return Grid(title=title, columns=_STATUS, rows=[each.row for each in told])
 
 
+_PLAIN: Final = f"{class_name(EXPLICIT_LITTLE)}, {class_name(IMPLICIT_LITTLE)}"
 _REJECTIONS: Final = (
     ("calling AE title not recognized", "1 (permanent), 1 (user), 3", "caller or address not in the settings"),
     ("called AE title not recognized", "1 (permanent), 1 (user), 7", "this AE was called by another title"),
