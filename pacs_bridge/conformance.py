@@ -230,8 +230,8 @@ def _sends_to(settings: Settings, peer: Destination) -> Section:
         f"Results of the kinds {', '.join(peer.send)} go to `{peer.ae_title}` at {peer.host}:{peer.port}"
         f"{' over TLS' if peer.tls else ''} when a report is committed"
         f"{', and images by ' + str(len(forwards)) + ' rule(s) of the settings' if forwards else ''}. Each pair of SOP "
-        "class and transfer syntax is proposed in a presentation context of its own; what a peer does not take as it is "
-        "is decoded for it."
+        "class and transfer syntax is proposed in a presentation context of its own; what a peer does not take as it "
+        "is is decoded for it."
     )
     return Section(
         title=f"Send to {peer.name}",
