@@ -36,6 +36,8 @@ def pdvs_of(payload: memoryview) -> Iterator[Pdv]:
         end = body + int.from_bytes(payload[at:body], "big")
         if end > len(payload) or end < at + _HEADER_BYTES:
             raise BrokenProtocol("a presentation data value is cut off")
+        if not payload[body] & 1:
+            raise BrokenProtocol("a presentation context of an even number")  # PS3.8, 9.3.5.1
         control = payload[body + 1]
         fragment = payload[at + _HEADER_BYTES : end]
         yield Pdv(payload[body], bool(control & _COMMAND), bool(control & _LAST), fragment, payload[at:end])

@@ -350,3 +350,9 @@ def test_a_command_that_there_is_not_ends_the_association(bridge: Any, listen: A
     unknown = store_request("1.2.3.4.1").replace(element(0x0100, b"\1\0"), element(0x0100, b"\0\x80"))
     raw.raw.sendall(pdu(pdv(unknown, command=True)))
     assert raw.pdu_type() in (0, 7)
+
+
+def test_a_context_of_an_even_number_ends_the_association(bridge: Any, listen: Any, sender: Any) -> None:
+    raw = sender(listen(bridge))
+    raw.raw.sendall(pdu(pdv(store_request("1.2.3.4.1"), command=True, context=2)))
+    assert raw.pdu_type() in (0, 7)
