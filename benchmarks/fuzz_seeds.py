@@ -82,7 +82,7 @@ def bombs() -> list[Seed]:
     encoder = Encoder()
     deep = encoder.element(0x00081140, "SQ", encoder.element(0xFFFEE000, "", b"", UNDEFINED), UNDEFINED)
     many = encoder.element(0x00090010, "LO", b"") * 200_000
-    wide = encoder.sequence(0x00081140, encoder.item(b"") * 200_000, undefined=True)
+    wide = encoder.sequence(0x00081140, encoder.item(b"") * 100_000, undefined=True)
     return [
         Seed(transfer_syntax=DEFLATED, content=_deflated_zeros(2**30)),
         Seed(transfer_syntax=EXPLICIT_LE, content=deep * 100_000),
