@@ -8,6 +8,7 @@ byte. Meanwhile pynetdicom's own thread for the association, which would look a 
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,18 +84,20 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
         return False
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Give pynetdicom what it asks for. Raises OSError where it does not come in time."""
+        """Give pynetdicom what it asks for; less where the peer ends, is silent too long or announces too much.
+
+        Raising would have pynetdicom tell of an error, with its traceback, at each refused caller that hangs up.
+        """
         if self._for_pynetdicom:
             taken = self._for_pynetdicom[:nr_bytes]
             del self._for_pynetdicom[:nr_bytes]
             return taken
-        if nr_bytes > MAX_CONTROL_PDU_BYTES:
-            raise PeerGone(f"a PDU of {nr_bytes} bytes that carries no data")
         until = time.monotonic() + self._bounds.idle_s
         taken = bytearray()
-        while len(taken) < nr_bytes:
-            self._inbox.need(1, until)
-            taken += self._inbox.take(nr_bytes - len(taken))
+        with suppress(PeerGone):
+            while len(taken) < nr_bytes <= MAX_CONTROL_PDU_BYTES:
+                self._inbox.need(1, until)
+                taken += self._inbox.take(nr_bytes - len(taken))
         return taken
 
     def send(self, bytestream: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_a_connection_that_asks_for_nothing_is_turned_away(bridge: Any, listen: 
     listener = listen(bridge, receiver={"acse_timeout_s": 0.2})
     with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as silent:
         assert silent.recv(1) in (b"", b"\7")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\1\0", b"\1\0\0\0\0\x40half", b"\1\0\x7f\xff\xff\xff"])
+def test_a_refused_or_broken_off_caller_is_no_error_of_ours(
+    bridge: Any, listen: Any, wait_until: Any, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    caplog.set_level("ERROR", logger="pynetdicom")
+    listener = listen(bridge)
+    threads = threading.active_count()
+    AE(ae_title="CT01").associate("127.0.0.1", listener.port, contexts=[build_context(Verification)], ae_title="OTHER")
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as stranger:
+        stranger.sendall(sent)
+    wait_until(lambda: threading.active_count() <= threads)
+    errors = [each for each in caplog.records if each.exc_info or "before the entire PDU" in each.getMessage()]
+    assert [] == errors
 
 
 def test_another_uid_than_announced_is_kept_under_its_own(
