@@ -29,6 +29,8 @@ LOW_DISK_GB: Final = 20.0
 _CODECS: Final = ("HTJ2K", "JPEG2K", "JPEGLS", "LJPEG", "JPEG8")
 
 Level = Literal["ok", "warn", "fail"]
+PortKey = Literal["port", "tls_port"]
+_PORTS: Final[dict[PortKey, str]] = {"port": "listener", "tls_port": "listener, TLS"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def check_here(settings: Settings) -> tuple[Check, ...]:
     """Look at what this machine must have, and at no peer."""
     return (
         *check_state_dir(settings.state_dir, settings.disk),
-        check_port(settings),
+        *check_ports(settings),
         *check_callers(settings),
         *check_tls(settings.tls, now=datetime.now(UTC)),
         *check_libraries(),
@@ -99,31 +101,46 @@ def room(free_bytes: int, disk: Disk) -> Check:
     return Check(name="disk", level="ok", detail=left)
 
 
-def check_port(settings: Settings) -> Check:
+def check_ports(settings: Settings) -> Iterator[Check]:
+    """Look at each port that is to be listened on, in clear and over TLS."""
+    for key in _PORTS:
+        if _port_of(settings, key):
+            yield check_port(settings, key)
+
+
+def check_port(settings: Settings, key: PortKey = "port") -> Check:
     """Bind the listener's address for a moment; when it is taken, see whether it is by our own service."""
-    host, port = settings.listener.host, settings.listener.port
+    host, port = settings.listener.host, _port_of(settings, key)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((host, port))
     except socket.gaierror:
-        return _bad_port(settings, "is no address", 'set listener.host to "0.0.0.0" or to an address of this machine')
+        problem = "is no address", 'set listener.host to "0.0.0.0" or to an address of this machine'
     except OSError as refused:
-        return _port_refused(settings, refused.errno)
-    return Check(name="listener", level="ok", detail=f"{host}:{port} is free")
+        problem = _port_refused(refused.errno, key)
+    else:
+        return Check(name=_PORTS[key], level="ok", detail=f"{host}:{port} is free")
+    if problem == _taken(key) and is_serving(settings.state_dir):
+        return Check(name=_PORTS[key], level="ok", detail="the service is running")
+    return Check(name=_PORTS[key], level="fail", detail=f"{host}:{port} {problem[0]}", remedy=problem[1])
 
 
-def _port_refused(settings: Settings, reason: int | None) -> Check:
+def _port_refused(reason: int | None, key: PortKey) -> tuple[str, str]:
     if reason == errno.EACCES:
-        return _bad_port(settings, "may not be opened by this user", "use a port above 1023, such as 11112")
+        return "may not be opened by this user", "use a port above 1023, such as 11112"
     if reason == errno.EADDRNOTAVAIL:
-        return _bad_port(
-            settings, "is not this machine's", 'set listener.host to "0.0.0.0" or an address of this machine'
-        )
-    if is_serving(settings.state_dir):
-        return Check(name="listener", level="ok", detail="the service is running")
-    return _bad_port(settings, "is in use by another program", "stop that program or change listener.port")
+        return "is not this machine's", 'set listener.host to "0.0.0.0" or an address of this machine'
+    return _taken(key)
+
+
+def _taken(key: PortKey) -> tuple[str, str]:
+    return "is in use by another program", f"stop that program or change listener.{key}"
+
+
+def _port_of(settings: Settings, key: PortKey) -> int:
+    return settings.listener.port if key == "port" else settings.listener.tls_port
 
 
 def is_serving(state_dir: Path) -> bool:
@@ -136,11 +153,6 @@ def is_serving(state_dir: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def _bad_port(settings: Settings, what: str, remedy: str) -> Check:
-    where = f"{settings.listener.host}:{settings.listener.port}"
-    return Check(name="listener", level="fail", detail=f"{where} {what}", remedy=remedy)
 
 
 def check_callers(settings: Settings) -> Iterator[Check]:

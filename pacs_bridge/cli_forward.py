@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 forward = typer.Typer(help="Images that are passed on to other systems.", no_args_is_help=True)
 
-To = Annotated[str, typer.Argument(metavar="DESTINATION", help="The name of a [[destination]] of the settings.")]
+To = Annotated[str, typer.Argument(metavar="DESTINATION", help="The name of a destination of the settings.")]
 Study = Annotated[str | None, typer.Option("--study", metavar="KEY", help="Only the study of this study key.")]
 Uids = Annotated[
     Path | None,

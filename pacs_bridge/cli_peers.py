@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pacs_bridge.send import Peer
     from pacs_bridge.settings import Settings
 
-Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS, with the certificates of the settings' [tls].")]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS, with the certificates that the settings name.")]
 To = Annotated[str, typer.Option("--to", metavar="AET@HOST:PORT", help="The peer to send to.")]
 
 

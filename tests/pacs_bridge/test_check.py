@@ -70,6 +70,15 @@ def test_a_port_where_the_service_itself_listens_is_fine(tmp_path: Path) -> None
     assert ("ok", "the service is running") == (found.level, found.detail)
 
 
+def test_the_port_over_tls_is_looked_at_as_well(tmp_path: Path, free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listener = Listener(port=0, tls_port=other.getsockname()[1])
+        (taken,) = check.check_ports(Settings.model_construct(state_dir=tmp_path, listener=listener))
+    assert ("fail", "stop that program or change listener.tls_port") == (taken.level, taken.remedy)
+    both = Settings.model_construct(listener=Listener(port=free_port, tls_port=free_port))
+    assert ["listener", "listener, TLS"] == [each.name for each in check.check_ports(both)]
+
+
 def test_an_address_of_another_machine_is_told(free_port: int) -> None:
     found = check.check_port(Settings(listener=Listener(host="192.0.2.1", port=free_port)))
     assert ("fail", True) == (found.level, "0.0.0.0" in found.remedy)
