@@ -18,12 +18,13 @@ from typing import Any, Final
 from blake3 import blake3
 
 from pacs_bridge.errors import StorageFull
-from pacs_bridge.files import begin_writeback, sync_folder, write_all
+from pacs_bridge.files import begin_writeback, sync_file, sync_folder, write_all
 from pacs_bridge.part10 import read_file
 
 FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _COMPARED_AT_ONCE: Final = 1 << 20
+_ROOM_LOOKED_AT_EVERY: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,10 @@ class ArchiveFiles:
         *,
         floor_bytes: int = FREE_SPACE_FLOOR_BYTES,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+        sync: Callable[[int], None] = os.fsync,
     ) -> None:
-        """Take a folder that `Archive` has prepared."""
+        """Take a folder that `Archive` has prepared; ``sync`` makes an open file durable."""
+        self.sync = sync
         self.folder = folder
         self.incoming = folder / "incoming"
         self.floor_bytes = floor_bytes
@@ -99,6 +102,7 @@ class PartFile:
         "_descriptor",
         "_files",
         "_hasher",
+        "_room_looked_at",
         "_transfer_syntax",
         "_unsettled",
         "size_bytes",
@@ -112,8 +116,9 @@ class PartFile:
         self._descriptor = os.open(self._aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._hasher = content_hasher("blake3", transfer_syntax)
         self._dataset_at = len(meta)
-        self._unsettled: tuple[Path | None, Path] | None = None
+        self._unsettled: tuple[bool, Path] | None = None
         self.size_bytes = 0
+        self._room_looked_at = _ROOM_LOOKED_AT_EVERY
         """Bytes of the data set so far."""
         write_all(self._descriptor, meta)
 
@@ -124,6 +129,9 @@ class PartFile:
         begin_writeback(self._descriptor)
         self._hasher.update(fragment)
         self.size_bytes += len(fragment)
+        if self.size_bytes > self._room_looked_at:
+            self._room_looked_at = self.size_bytes + _ROOM_LOOKED_AT_EVERY
+            self._files.require_room()
 
     def keep(self) -> KeptFile:
         """Give the file its name, durably; the same content is kept once. Raises StorageFull, OSError."""
@@ -149,10 +157,9 @@ class PartFile:
             known = self._held_at(target)
             if known is None:
                 self._aside.rename(target)
-                self._unsettled = (None, folder)
             else:
                 dataset_at = known
-                self._unsettled = (target, folder)
+            self._unsettled = (known is not None, target)
         return KeptFile(
             content_hash=f"blake3:{digest}",
             path=f"{digest[:2]}/{digest}.dcm",
@@ -167,13 +174,24 @@ class PartFile:
         """
         if self._unsettled is None:
             return
-        there_already, folder = self._unsettled
+        there_already, target = self._unsettled
         with translated():
-            if there_already is None:
-                os.fsync(self._descriptor)
-            else:
-                sync_file(there_already)
-            sync_folder(folder)
+            if not (there_already and _is_synced(target)):
+                self._sync_as(target)
+            sync_folder(target.parent)
+
+    def _sync_as(self, target: Path) -> None:
+        """Make our own file durable under this name; where that fails, no file may be taken for a durable one.
+
+        Linux tells of a failed write once and then forgets it, so a second fsync of the same pages proves nothing.
+        """
+        try:
+            if self._aside.exists():
+                self._aside.rename(target)
+            self._files.sync(self._descriptor)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
 
     def copied(self, meta: bytes) -> "PartFile":
         """Begin again with other meta information and the same data set, and abandon this one. Raises StorageFull."""
@@ -189,7 +207,7 @@ class PartFile:
             return
         os.close(self._descriptor)
         self._descriptor = -1
-        if self._unsettled is None or self._unsettled[0] is not None:
+        if self._unsettled is None or self._unsettled[0]:
             self._aside.unlink(missing_ok=True)
 
     def read(self, count: int, at: int = 0) -> bytes:
@@ -224,13 +242,12 @@ class PartFile:
         return at
 
 
-def sync_file(path: Path) -> None:
-    """Make the content of a file durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _is_synced(path: Path) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(path)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ IMPLICIT_VR: Final = "1.2.840.10008.1.2"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
+MAX_STEPS: Final = 1_000_000
+"""Of sequences without a stated length; an Enhanced CT of 4,000 frames has half as many, a second's walk."""
 MAX_INFLATED_BYTES: Final = 2**30
 ALWAYS_INFLATED_BYTES: Final = 2**27
 MAX_INFLATION: Final = 20
@@ -132,7 +134,7 @@ class _Element:
 class _Walk:
     """Steps over the elements of encoded bytes; every step goes forward, so it ends."""
 
-    __slots__ = ("_bytes", "_explicit", "_implicit", "_long", "_short", "_tag")
+    __slots__ = ("_bytes", "_explicit", "_implicit", "_long", "_short", "_steps", "_tag")
 
     def __init__(self, dataset: bytes | mmap, *, implicit: bool, order: str) -> None:
         self._bytes = dataset
@@ -140,33 +142,29 @@ class _Walk:
         self._tag = struct.Struct(order + "HH")
         self._short = struct.Struct(order + "H")
         self._long = struct.Struct(order + "L")
+        self._steps = 0
         self._explicit = struct.Struct(order + "HH2sH")
 
     def elements(self, start: int) -> Elements:
         """Find the elements from ``start`` up to the pixels; the last may end after the bytes do."""
         places: dict[int, Place] = {}
         position, last, ascending, plain, length = start, -1, True, True, len(self._bytes)
+        unpack, short_form, explicit = self._explicit.unpack_from, _SHORT_FORM, not self._implicit
         while position < length:
-            found = self._short_element(position)
-            if found is None:
-                found = self._any_element(position)
+            # Most are of an explicit VR whose length has two bytes; they are read in place, for the loop is hot.
+            if explicit:
+                group, number, vr, size = unpack(self._bytes, position)
+            if explicit and vr in short_form and group != 0xFFFE:
+                tag, place = group << 16 | number, Place(position, position + 8, position + 8 + size, undefined=False)
+            else:
+                tag, place = self._any_element(position)
                 plain = plain and (self._implicit or self._bytes[position + 4 : position + 6] in _LONG_FORM)
-            tag, place = found
             position = place.end
             ascending, last = ascending and tag > last, tag
             places.setdefault(tag, place)
             if tag in PIXELS:
                 break
         return Elements(content=self._bytes, places=places, ascending=ascending, plain=plain, end=position, start=start)
-
-    def _short_element(self, position: int) -> tuple[int, Place] | None:
-        """Read an element as most are: of an explicit VR whose length has two bytes."""
-        if self._implicit:
-            return None
-        group, number, vr, length = self._explicit.unpack_from(self._bytes, position)
-        if vr not in _SHORT_FORM or group == 0xFFFE:
-            return None
-        return group << 16 | number, Place(position, position + 8, position + 8 + length, undefined=False)
 
     def _any_element(self, position: int) -> tuple[int, Place]:
         element = self._element(position, self._implicit)
@@ -197,6 +195,7 @@ class _Walk:
         """Return where a sequence (or encapsulated pixels) of undefined length ends."""
         open_levels = [implicit]
         while open_levels:
+            self._steps += 1
             element = self._element(position, open_levels[-1])
             position = element.start
             if element.tag in (_ITEM_END, _SEQUENCE_END):
@@ -208,4 +207,6 @@ class _Walk:
                 open_levels.append(inner)
             if len(open_levels) > MAX_DEPTH:
                 raise CannotUnderstand(f"its sequences are nested more than {MAX_DEPTH // 2} deep")
+            if self._steps > MAX_STEPS:
+                raise CannotUnderstand(f"its sequences hold more than {MAX_STEPS} elements")
         return position

@@ -32,6 +32,15 @@ def write_whole(target: Path, parts: Sequence[bytes], aside: Path) -> None:
         raise
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -55,13 +64,15 @@ def content_store(folder: Path) -> Iterator[Callable[[bytes], tuple[str, str]]]:
         digest = hashlib.sha256(content).hexdigest()
         target = folder / digest[:2] / f"{digest}.dcm"
         touched.add(target.parent)
-        if not target.exists():
+        if target.exists():
+            sync_file(target)  # its writer may not have come so far
+        else:
             target.parent.mkdir(parents=True, exist_ok=True)
             _name_and_sync(target, content)
         return f"{digest[:2]}/{digest}.dcm", digest
 
     yield keep
-    for each in touched:  # also for content that was there: its writer may not have come so far
+    for each in touched:
         sync_folder(each)
 
 

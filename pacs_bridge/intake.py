@@ -37,7 +37,7 @@ from pacs_bridge.declarations import Declarations
 from pacs_bridge.errors import StorageFull
 from pacs_bridge.group_commit import GroupCommit
 from pacs_bridge.instance import InstanceFacts
-from pacs_bridge.receiving.desk import Answer, Entry
+from pacs_bridge.receiving.desk import Answer, Entry, no_room
 from pacs_bridge.store_status import StoreStatus
 from scheduler.database import Database
 
@@ -245,6 +245,6 @@ def _event(facts: InstanceFacts, association: str, at: datetime) -> InstanceStor
 
 def _failed(problem: Exception, entry: Entry) -> Answer:
     if isinstance(problem, StorageFull | OSError | sqlite3.OperationalError):
-        return Answer(StoreStatus.OUT_OF_RESOURCES, str(problem))
+        return no_room(problem)
     _log.error("store_failed", caller=entry.calling_ae, exc_info=problem)
     return Answer(StoreStatus.PROCESSING_FAILURE, "an error of ours; our log says more")

@@ -46,6 +46,12 @@ class Answer(NamedTuple):
     comment: str = ""
 
 
+def no_room(problem: Exception) -> Answer:
+    """Say that the disk or the index takes nothing just now; what the system said of it, without our file names."""
+    said = getattr(problem, "strerror", None) or str(problem)
+    return Answer(StoreStatus.OUT_OF_RESOURCES, said)
+
+
 class FrontDesk(Protocol):
     """Decides who is let in, and keeps what they bring; called from any thread of a receiver."""
 

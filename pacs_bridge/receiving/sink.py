@@ -11,7 +11,7 @@ from pacs_bridge.errors import CannotUnderstand, StorageFull
 from pacs_bridge.instance import InstanceFacts, facts_of, is_uid
 from pacs_bridge.part10 import file_header
 from pacs_bridge.receiving.command import Command
-from pacs_bridge.receiving.desk import Answer, Entry, FrontDesk
+from pacs_bridge.receiving.desk import Answer, Entry, FrontDesk, no_room
 from pacs_bridge.store_status import StoreStatus
 from reconstruction.headers import Header
 
@@ -60,7 +60,7 @@ class InstanceSink:
         try:
             self._part = self._begun()
         except (StorageFull, OSError) as problem:
-            self._give_up(Answer(StoreStatus.OUT_OF_RESOURCES, str(problem)))
+            self._give_up(no_room(problem))
         except CannotUnderstand as problem:
             self._give_up(Answer(StoreStatus.CANNOT_UNDERSTAND, str(problem)))
 
@@ -71,7 +71,7 @@ class InstanceSink:
         if self._part.size_bytes + len(fragment) > self._reception.maximum_instance_bytes:
             megabytes = self._reception.maximum_instance_bytes // 2**20
             self._give_up(
-                Answer(StoreStatus.OUT_OF_RESOURCES, f"larger than {megabytes} MB, listener.maximum_instance_mb")
+                Answer(StoreStatus.CANNOT_UNDERSTAND, f"larger than {megabytes} MB, listener.maximum_instance_mb")
             )
             return
         if not self._part.size_bytes:
@@ -80,7 +80,7 @@ class InstanceSink:
         try:
             self._part.write(fragment)
         except (StorageFull, OSError) as problem:
-            self._give_up(Answer(StoreStatus.OUT_OF_RESOURCES, str(problem)))
+            self._give_up(no_room(problem))
 
     def finish(self) -> Answer:
         """Keep what came and enter it into the index; Success means that both are durable."""
@@ -111,7 +111,7 @@ class InstanceSink:
         except CannotUnderstand as problem:
             return Answer(StoreStatus.CANNOT_UNDERSTAND, str(problem))
         except (StorageFull, OSError) as problem:
-            return Answer(StoreStatus.OUT_OF_RESOURCES, str(problem))
+            return no_room(problem)
         finally:
             self.abandon()
 

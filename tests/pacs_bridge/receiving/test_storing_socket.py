@@ -218,7 +218,7 @@ def test_an_instance_that_is_too_large_is_refused_and_the_next_one_taken(
     raw.raw.sendall(pdu(pdv(store_request("1.2.3.4.1"), command=True)))
     for n, part in enumerate(parts):
         raw.raw.sendall(pdu(pdv(part, command=False, last=n == len(parts) - 1)))
-    assert raw.status() == 0xA700
+    assert raw.status() == 0xC000
     raw.raw.sendall(pdu(pdv(store_request("1.2.3.4.2"), command=True), pdv(encode(make_slice(2)), command=False)))
     assert raw.status() == 0
     assert [] == list(bridge.archive.files.incoming.glob("*.part"))
