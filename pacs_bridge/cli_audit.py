@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -196,9 +196,14 @@ def _row(record: "Record") -> Sequence[object]:
     )
 
 
+_WAYS: Final = {"110153": "from ", "110152": "to "}
+"""By role of the other side in a transfer: Source, Destination."""
+
+
 def _named(participant: dict[str, Any]) -> str:
     name, address = participant["UserID"], participant.get("NetworkAccessPointID")
-    return f"{name}@{address}" if address and address != name else str(name)
+    way = next((_WAYS.get(role["csd-code"], "") for role in participant.get("RoleIDCode", ())), "")
+    return way + (f"{name}@{address}" if address and address != name else str(name))
 
 
 def _images(record: "Record") -> int:

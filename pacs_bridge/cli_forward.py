@@ -98,7 +98,7 @@ def _asked() -> Iterator[None]:
     try:
         yield
     except (Transient, Permanent) as problem:
-        complain(f"{problem.reason}; or give a list of what it holds with --uids")
+        complain(f"{problem.reason}; otherwise give a list of what it holds with --uids")
         raise typer.Exit(ExitStatus.FAILED) from problem
 
 

@@ -77,8 +77,8 @@ def _overview(settings: Settings) -> Section:
 def _services(settings: Settings) -> Iterator[tuple[str, str, str]]:
     yield "Verification", "Yes", "Yes"
     yield "every storage class of PS3.4, B.5, and private ones", "Yes" if settings.forward else "see below", "Yes"
-    for told in _sent(settings):
-        yield class_name(told.sop_class_uid), "Yes", "Yes"
+    for sop_class in dict.fromkeys(told.sop_class_uid for told in _sent(settings)):
+        yield class_name(sop_class), "Yes", "Yes"
     offered = services_of(settings)
     yield "Modality Performed Procedure Step", "No", _yes(PROCEDURE_STEP in offered)
     asks = any(destination.commitment for destination in settings.destination)

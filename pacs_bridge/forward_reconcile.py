@@ -6,6 +6,7 @@ Works beside the running service: what is to be sent again becomes pending, and 
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -18,7 +19,7 @@ from pacs_bridge.beside_service import looked_at, opened
 from pacs_bridge.destinations import Destination
 from pacs_bridge.forward_ledger import bring_back
 from pacs_bridge.sending.association import associated
-from pacs_bridge.sending.peer import TimeLimits
+from pacs_bridge.sending.peer import Peer, TimeLimits
 from pacs_bridge.status import uid_of
 from scheduler.database import statements
 from scheduler.errors import Permanent, Transient
@@ -93,9 +94,20 @@ def _found(destination: Destination, study: str, series: str) -> frozenset[str]:
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
     query.StudyInstanceUID, query.SeriesInstanceUID, query.SOPInstanceUID = study, series, ""
-    contexts = [(STUDY_ROOT_FIND, syntax) for syntax in _SYNTAXES]
-    with associated(destination.peer, destination.calling_ae, contexts, TimeLimits()) as association:
+    with _open(destination.peer, destination.calling_ae) as association:
         return frozenset(_answers(association.send_c_find(query, STUDY_ROOT_FIND), str(destination.peer)))
+
+
+@contextmanager
+def _open(peer: Peer, calling_ae: str) -> Iterator[Any]:
+    """Open an association for queries alone."""
+    contexts = [(STUDY_ROOT_FIND, syntax) for syntax in _SYNTAXES]
+    with ExitStack() as stack:
+        try:
+            association = stack.enter_context(associated(peer, calling_ae, contexts, TimeLimits()))
+        except Permanent as refused:
+            raise Permanent(f"{peer} does not let us query it (C-FIND, Study Root): let it") from refused
+        yield association
 
 
 def _answers(responses: Any, peer: str) -> Iterator[str]:
@@ -106,7 +118,7 @@ def _answers(responses: Any, peer: str) -> Iterator[str]:
         if code in _PENDING and identifier is not None:
             yield str(identifier.get("SOPInstanceUID", ""))
         elif code != 0:
-            raise Permanent(f"{peer} answered the query with 0x{code:04X}: give a list of what it holds with --uids")
+            raise Permanent(f"{peer} answered the query with 0x{code:04X}")
 
 
 def _studies(connection: sqlite3.Connection, destination: str, key: str | None) -> list[str]:

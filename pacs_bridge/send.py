@@ -64,7 +64,7 @@ class SendResult:
         """Raise the most hopeful problem: Transient if trying again helps any file, else Permanent, if any failed."""
         hopeful_first = sorted((each.problem for each in self.failures), key=lambda each: isinstance(each, Permanent))
         for problem in hopeful_first:
-            others = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+            others = f" ({len(self.failures)} objects did not arrive)" if len(self.failures) > 1 else ""
             raise type(problem)(problem.reason + others)
 
 

@@ -347,7 +347,8 @@ def test_show_tells_who_sent_what_of_whom(open_trail: Open, folder: Path, clock:
         trail.record(audit.instances_received(Party(name="CT01", address="10.1.2.3"), SHARE, at=clock()))
         trail.record(refusal("unknown caller"))
     status, shown = ctriage(folder, "show")
-    assert (0, True) == (status, all(each in shown for each in ("CT01@10.1.2.3", "k1", "P1", "7", "unknown caller")))
+    expected = ("from CT01@10.1.2.3", "k1", "P1", "7", "unknown caller")
+    assert (0, True) == (status, all(each in shown for each in expected))
     _, of_study = ctriage(folder, "show", "--study", "1.2.3", "--json")
     assert [2] == [each["number"] for each in json.loads(of_study)["records"]]
     assert [2] == [

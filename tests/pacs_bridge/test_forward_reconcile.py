@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 from typer.testing import CliRunner
 
 from pacs_bridge.archive import Archive
@@ -130,6 +132,17 @@ def test_orthanc_is_asked_what_it_holds(service: Sent, files: list[Path], orthan
 def test_a_peer_that_cannot_be_asked_is_told_with_the_remedy(service: Sent, files: list[Path]) -> None:
     told = run(service(files), "reconcile", "pacs")
     assert (1, True) == (told.exit_code, "--uids" in told.stderr)
+
+
+def test_a_peer_that_takes_no_queries_is_told_so(service: Sent, files: list[Path]) -> None:
+    entity = AE(ae_title="PACS")
+    entity.add_supported_context(Verification)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    try:
+        told = run(service(files, port=server.server_address[1]), "reconcile", "pacs")
+    finally:
+        server.shutdown()
+    assert (1, True, True) == (told.exit_code, "does not let us query it" in told.stderr, "--uids" in told.stderr)
 
 
 def test_what_was_refused_is_tried_again(service: Sent, files: list[Path]) -> None:
