@@ -9,10 +9,11 @@ import hmac
 import json
 import secrets
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from sqlite3 import Connection, Row
@@ -35,6 +36,8 @@ StudyState = Literal["kept", "open", "quiet"]
 SeriesState = Literal["kept", "open", "complete"]
 
 SECRET_BYTES: Final = 32
+TOUCHED_EVERY: Final = timedelta(seconds=1)
+MOST_TOUCHED: Final = 1000
 _NO_IDENTITY: Final = {"patient_id": "", "patient_name": "", "accession_number": "", "study_description": ""}
 _log = structlog.get_logger()
 
@@ -156,6 +159,8 @@ class Archive:
         self._secret = _secret(state_dir / "secret", self.files.incoming)
         migrate(database, "pacs_bridge", "sql/migrations")
         self._sql = statements("pacs_bridge", "sql/archive.sql")
+        # Only looked at and changed by whoever holds the write lock.
+        self._touched: dict[tuple[str, str, str], datetime] = {}
 
     # ---- files ------------------------------------------------------------------------------------------------------
 
@@ -193,14 +198,31 @@ class Archive:
                 return Added.DUPLICATE
             # Retention may just have taken the very file that its receiver found there: then its sender sends it again.
             (self._folder / stored.path).stat()
-            self._touch(connection, row | _NO_IDENTITY if is_ours else row)
             first = not contents
-            connection.execute(self._sql["add_instance"], {**row, "is_current": first, "is_ours": is_ours})
+            row |= {"is_current": first, "is_ours": is_ours}
+            self._enter(connection, row | _NO_IDENTITY if is_ours else row, received_at)
             if first:
                 return Added.NEW
             kept = next(content["content_hash"] for content in contents if content["is_current"])
             self._add_conflict(connection, row, kind="content", kept=kept, other=stored.content_hash)
             return Added.CONFLICT
+
+    def _enter(self, connection: Connection, row: Mapping[str, Any], received_at: datetime) -> None:
+        """Insert the row of an instance; those of its study and series are refreshed once a second."""
+        names = (row["study_instance_uid"], row["series_instance_uid"], row["patient_id"])
+        last = self._touched.get(names)
+        if last is not None and timedelta(0) <= received_at - last < TOUCHED_EVERY:
+            try:
+                connection.execute(self._sql["add_instance"], row)
+            except sqlite3.IntegrityError:  # the transaction that had made them was rolled back
+                self._touched.clear()
+            else:
+                return
+        self._touch(connection, row)
+        connection.execute(self._sql["add_instance"], row)
+        if len(self._touched) > MOST_TOUCHED:
+            self._touched.clear()
+        self._touched[names] = received_at
 
     def _is_same(self, known_hash: str, stored: StoredFile) -> bool:
         """Compare by the algorithm that the known content was hashed with."""

@@ -17,6 +17,7 @@ from typing import Final
 from scheduler.errors import SchedulerError
 
 BUSY_TIMEOUT_S: Final = 30.0
+CHECKPOINT_EVERY_PAGES: Final = 4000
 
 
 class Database:
@@ -139,6 +140,8 @@ class _Opened:
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("pragma synchronous = full")
         self.connection.execute("pragma foreign_keys = on")
+        # Pages: a checkpoint costs a writer several waits for the disk, and by itself comes every 130 instances.
+        self.connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_EVERY_PAGES}")
         self.close = weakref.finalize(self, self.connection.close)
 
 

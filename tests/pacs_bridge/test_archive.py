@@ -67,6 +67,21 @@ def test_what_came_before_the_hash_was_changed_is_known_again(bridge: Any, put: 
     assert (Added.DUPLICATE, Added.CONFLICT) == (put(), put(PatientName="Doe^Joan"))
 
 
+def test_what_a_rolled_back_transaction_had_entered_is_entered_anew(
+    bridge: Any, put: Put, make_slice: Any, encode: Any
+) -> None:
+    def entered_and_undone() -> None:
+        with bridge.database.transaction():
+            put(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        entered_and_undone()
+    assert [] == bridge.archive.studies()
+    assert (Added.NEW, Added.NEW) == (put(2), put(3))
+    assert 2 == len(bridge.archive.instances_of("1.2.3", "1.2.3.4"))
+
+
 def test_a_torn_file_under_the_name_of_the_content_is_replaced(bridge: Any, put: Put) -> None:
     put()
     (first,) = bridge.archive.instances_of("1.2.3", "1.2.3.4")
