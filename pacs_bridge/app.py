@@ -100,13 +100,13 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         service.listener.start()
         resources.callback(service.listener.stop)
         keeper = Keeper(Removal(database, settings.state_dir, auditor=audit), settings.retention)
-        keeper.start()
+        removing = keeper.start()
         resources.callback(keeper.stop)
         _log.info(
             "ready", port=service.listener.port, tls_port=service.listener.tls_port, ae_title=settings.listener.ae_title
         )
         on_ready()
-        _tick_until(stop, service.tick, loop)
+        _tick_until(stop, service.tick, (loop, removing))
         _log.info("stopping")
 
 
@@ -327,12 +327,13 @@ def _hold_lost_destinations(desk: Desk) -> None:
             desk.queue.release(job.key)
 
 
-def _tick_until(stop: threading.Event, tick: Callable[[], None], loop: Future[None]) -> None:
+def _tick_until(stop: threading.Event, tick: Callable[[], None], beside: Sequence[Future[None]]) -> None:
+    """Tick until told to stop, or until one of the threads beside this one ends; raises what ended it."""
     patient = _Patient(tick)
     while not stop.wait(TICK_S):
         patient()
-        if loop.done():
-            loop.result()
+        for ended in (each for each in beside if each.done()):
+            ended.result()
             return
 
 

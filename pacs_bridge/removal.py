@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,16 +173,30 @@ class Keeper:
         self._rules = rules
         self._every_s = every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="retention", daemon=True)
+        self._ended: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
-    def start(self) -> None:
-        """Finish at once what an earlier process began; then follow the rules."""
+    def start(self) -> Future[None]:
+        """Finish at once what an earlier process began; then follow the rules.
+
+        The future ends with the thread; it holds the exception when the rules can be followed no longer (a damaged
+        database), and then the process should end. A full disk and a busy database are waited out.
+        """
         self._thread.start()
+        return self._ended
 
     def stop(self) -> None:
         """End after the study at hand."""
         self._stop.set()
         self._thread.join(STOP_WITHIN_S)
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+        except BaseException as problem:  # noqa: BLE001 - a thread's edge: who waits for the future raises it
+            self._ended.set_exception(problem)
+        else:
+            self._ended.set_result(None)
 
     def _keep(self) -> None:
         while True:

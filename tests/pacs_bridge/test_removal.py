@@ -1,7 +1,9 @@
 """Do images leave the archive so that whatever happens there is no row without its file?"""
 
+import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -306,6 +308,37 @@ def test_beside_the_service_rules_are_followed_until_it_stops(service: Service, 
     keeper.stop()
     service.receive("1.2.5", state="kept")
     assert 3 == len(service.rows())
+
+
+def test_what_ends_the_thread_of_the_rules_is_raised_where_the_service_waits(service: Service) -> None:
+    service.receive(state="kept")
+    with service.database.transaction() as connection:
+        connection.execute("drop table removed_files")
+    keeper = Keeper(service.removal, RULES)
+    with pytest.raises(sqlite3.OperationalError, match="removed_files"):
+        keeper.start().result(timeout=10)
+    keeper.stop()
+
+
+def test_a_disk_that_refuses_for_a_while_does_not_end_the_thread_of_the_rules(
+    service: Service, wait_until: Any
+) -> None:
+    looks = []
+
+    def refusing_once(_: Path) -> int:
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError(errno.EIO, "an I/O error")
+        return 10**12
+
+    service.receive(state="kept")
+    removal = Removal(service.database, service.state_dir, free_bytes=refusing_once)
+    keeper = Keeper(removal, RULES, every_s=0.01)
+    ended = keeper.start()
+    wait_until(lambda: not service.rows())
+    keeper.stop()
+    assert ended.result(timeout=10) is None
+    assert len(looks) > 1
 
 
 def test_receiving_and_removing_side_by_side_leave_no_row_without_its_file(service: Service) -> None:
