@@ -5,6 +5,7 @@ whose file is not whole; its sender was never told Success, and the row goes bef
 nothing: what was written is the system's to write down.
 """
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import structlog
 from pacs_bridge.archive_files import hash_of
 from pacs_bridge.errors import CannotUnderstand
 from pacs_bridge.files import sync_folder, write_whole
+from pacs_bridge.instance import facts_from_json
 from scheduler.database import Database, statements
 
 LOOKED_AT: Final = timedelta(seconds=90)
@@ -52,7 +54,12 @@ def _forget(archive: Path, database: Database) -> int:
         rows = connection.execute(sql["received_since"], {"since": since.isoformat()}).fetchall()
         torn = [row for row in rows if not _is_whole(archive / row["path"], row["content_hash"])]
         for row in torn:
-            for statement in ("forget_instance", "reopen_series", "reopen_study", "another_is_current"):
+            for statement in ("forget_instance", "another_is_current"):
+                connection.execute(sql[statement], dict(row))
+        for row in torn:
+            left = connection.execute(sql["what_is_left"], dict(row))
+            arrives = any(facts_from_json(json.loads(each["facts"])).is_ct for each in left)
+            for statement in ("reopen_series" if arrives else "keep_series", "reopen_study"):
                 connection.execute(sql[statement], dict(row))
     for row in torn:
         (archive / row["path"]).unlink(missing_ok=True)

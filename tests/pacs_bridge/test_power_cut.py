@@ -91,5 +91,43 @@ def test_the_other_content_is_current_where_the_first_was_torn(
     assert 3 == len(names(bridge))
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_study_of_which_nothing_is_left_is_not_waited_for_until_it_is_sent_again(
+    bridge: Any, paths: list[Path], left: int
+) -> None:
+    for path in paths[left:]:
+        path.unlink()
+    assert 3 - left == forget(bridge, "tuesday")
+    assert (["1.2.3"] if left else []) == bridge.archive.unfinished_studies()
+    (series,) = bridge.archive.series_of("1.2.3")
+    assert ("open" if left else "kept") == series.state
+
+
+def test_a_study_goes_on_with_the_series_that_are_left(
+    bridge: Any, paths: list[Path], make_slice: Any, encode: Any
+) -> None:
+    dataset = encode(make_slice(1, SeriesInstanceUID="1.2.3.5", SOPInstanceUID="1.2.3.5.1"))
+    facts = read_facts(dataset, EXPLICIT)
+    bridge.archive.add(facts, bridge.archive.store(facts, dataset, EXPLICIT, "CT01"), "CT01", bridge.clock())
+    bridge.archive.set_series_state("1.2.3", "1.2.3.5", "complete", "contiguous")
+    for path in paths:
+        path.unlink()
+    assert 3 == forget(bridge, "tuesday")
+    states = {each.series_instance_uid: each.state for each in bridge.archive.series_of("1.2.3")}
+    assert {"1.2.3.4": "kept", "1.2.3.5": "complete"} == states
+    assert ["1.2.3"] == bridge.archive.unfinished_studies()
+
+
+def test_a_series_whose_images_were_removed_keeps_no_study_open(bridge: Any, paths: list[Path]) -> None:
+    with bridge.database.transaction() as connection:
+        connection.execute(
+            "insert into series values ('1.2.3.9', '1.2.3', 'CT', 9, 'removed long ago', 'complete', 'contiguous')"
+        )
+    for path in paths:
+        path.unlink()
+    assert 3 == forget(bridge, "tuesday")
+    assert [] == bridge.archive.unfinished_studies()
+
+
 def test_an_empty_archive_is_none_the_worse(bridge: Any) -> None:
     assert 0 == forget(bridge, "monday")
