@@ -25,6 +25,7 @@ FREE_SPACE_FLOOR_BYTES: Final = 512 * 2**20
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _COMPARED_AT_ONCE: Final = 1 << 20
 _ROOM_LOOKED_AT_EVERY: Final = 16 * 2**20
+_WRITTEN_BACK_EVERY: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ class PartFile:
         "_room_looked_at",
         "_transfer_syntax",
         "_unsettled",
+        "_written_back",
         "size_bytes",
     )
 
@@ -117,8 +119,9 @@ class PartFile:
         self._hasher = content_hasher("blake3", transfer_syntax)
         self._dataset_at = len(meta)
         self._unsettled: tuple[bool, Path] | None = None
-        self.size_bytes = 0
         self._room_looked_at = _ROOM_LOOKED_AT_EVERY
+        self._written_back = 0
+        self.size_bytes = 0
         """Bytes of the data set so far."""
         write_all(self._descriptor, meta)
 
@@ -126,9 +129,11 @@ class PartFile:
         """Append a part of the data set. Raises StorageFull; then only `abandon` is left."""
         with translated():
             write_all(self._descriptor, fragment)
-        begin_writeback(self._descriptor)
         self._hasher.update(fragment)
         self.size_bytes += len(fragment)
+        if self.size_bytes - self._written_back >= _WRITTEN_BACK_EVERY:
+            self._written_back = self.size_bytes
+            begin_writeback(self._descriptor)
         if self.size_bytes > self._room_looked_at:
             self._room_looked_at = self.size_bytes + _ROOM_LOOKED_AT_EVERY
             self._files.require_room()
