@@ -16,18 +16,21 @@ from typing import Any, Final, Literal
 
 from pydicom.datadict import keyword_for_tag
 
+from pacs_bridge.archive import Extent
 from pacs_bridge.audit import Auditor, Party, StudyShare, conflict_accepted, unheard
 from pacs_bridge.beside_service import looked_at, opened
+from pacs_bridge.deliveries import DELIVERY_ATTEMPTS, HELD_BACK
 from pacs_bridge.elements import elements_of
 from pacs_bridge.errors import BridgeError, CannotUnderstand, UnknownConflict
 from pacs_bridge.forward_ledger import ForwardLedger
 from pacs_bridge.forward_rules import rules_of
+from pacs_bridge.handlers import PROCESS_ATTEMPTS, TRIAGE, memory_mb_of
 from pacs_bridge.instance import facts_from_json
 from pacs_bridge.part10 import read_file
 from pacs_bridge.settings import Settings
 from pacs_bridge.status import uid_of
 from scheduler.database import Database, statements
-from scheduler.job import URGENT, JobRequest, Status
+from scheduler.job import URGENT, Job, JobRequest, Status
 from scheduler.sqlite_queue import SqliteQueue
 
 Keep = Literal["kept", "other"]
@@ -46,6 +49,19 @@ class NothingToChoose(BridgeError):
         return (
             f"conflict {self.conflict_id} is of two patients in one study: there is no other content to keep; "
             "correct the study where it comes from, or accept it as it stands"
+        )
+
+
+@dataclass(eq=False)
+class ContentGone(BridgeError):
+    """The other content of a conflict is no longer in the index: rules of retention or a power cut took it."""
+
+    conflict_id: int
+
+    def __str__(self) -> str:
+        return (
+            f"conflict {self.conflict_id}: the other content is no longer in the archive (rules of retention removed "
+            "it, or a power cut tore it); accept the conflict as it stands, or have the images sent again"
         )
 
 
@@ -100,8 +116,9 @@ def accept(
     """Close a conflict and let go what it held back; returns the study key.
 
     ``other`` makes the other content of an instance the current one: its study is analysed again, and the content is
-    passed on as if it were new. The study's jobs are released once no second patient stands against it. Raises
-    UnknownConflict, NothingToChoose, NoState.
+    passed on as if it were new. Once no second patient stands against the study, its deliveries go on: those that
+    were held, and those that waited for the decision until they were given up. Raises UnknownConflict, NothingToChoose,
+    ContentGone, NoState.
     """
     with opened(settings.database) as database, database.transaction() as connection:
         row = connection.execute(_sql("conflict"), {"id": conflict_id}).fetchone()
@@ -111,7 +128,7 @@ def accept(
         connection.execute(close, {"id": conflict_id, "accepted_at": now.isoformat()})
         if keep == "other":
             _choose_other(settings, database, row, now)
-        _release(connection, SqliteQueue(database), row["study_instance_uid"])
+        _release(connection, SqliteQueue(database), row["study_instance_uid"], now)
     share = StudyShare(study_instance_uid=row["study_instance_uid"], study_key=row["study_key"])
     if person is not None:
         auditor(conflict_accepted(person, share, what=f"{row['kind']}: {keep}", at=now))
@@ -143,7 +160,9 @@ def _choose_other(settings: Settings, database: Database, conflict: sqlite3.Row,
     names = {"sop_instance_uid": conflict["sop_instance_uid"], "content_hash": conflict["other"]}
     with database.transaction() as connection:
         aside = connection.execute(_sql("set_aside"), names).fetchall()
-        (chosen,) = connection.execute(_sql("make_current"), names).fetchall()
+        chosen = connection.execute(_sql("make_current"), names).fetchone()
+        if chosen is None:
+            raise ContentGone(conflict["id"])
         # The same instance may have been sent as part of two studies: both have changed.
         for study in sorted({chosen["study_instance_uid"], *(row["study_instance_uid"] for row in aside)}):
             noted = {"id": conflict["id"], "study_instance_uid": study, "chosen_at": now.isoformat()}
@@ -157,9 +176,6 @@ def _choose_other(settings: Settings, database: Database, conflict: sqlite3.Row,
 def _analyse_again(
     connection: sqlite3.Connection, queue: SqliteQueue, study: str, occasion: str, now: datetime
 ) -> None:
-    from pacs_bridge.archive import Extent
-    from pacs_bridge.handlers import PROCESS_ATTEMPTS, TRIAGE, memory_mb_of
-
     archive = statements("pacs_bridge", "sql/archive.sql")
     known = connection.execute(archive["study"], {"study_instance_uid": study}).fetchone()
     extent = connection.execute(archive["extent_of"], {"study_instance_uid": study}).fetchone()
@@ -177,15 +193,24 @@ def _analyse_again(
     queue.submit(request, now=now)
 
 
-def _release(connection: sqlite3.Connection, queue: SqliteQueue, study: str) -> None:
+def _release(connection: sqlite3.Connection, queue: SqliteQueue, study: str, now: datetime) -> None:
     """Let go what was held back because of a second patient, once none stands against the study any more."""
     still_open = statements("pacs_bridge", "sql/archive.sql")["open_conflicts"]
     conflicts = connection.execute(still_open, {"study_instance_uid": study}).fetchall()
     if any(conflict["kind"] == "patient" for conflict in conflicts):
         return
-    for job in queue.jobs((Status.HELD,)):
-        if job.payload.get("study_instance_uid") == study:
-            queue.release(job.key)
+    for job in queue.jobs((Status.HELD, Status.READY, Status.BURIED)):
+        if job.payload.get("study_instance_uid") == study and job.reason == HELD_BACK:
+            _let_go(queue, job, now)
+
+
+def _let_go(queue: SqliteQueue, job: Job, now: datetime) -> None:
+    if job.status is Status.HELD:
+        queue.release(job.key)
+    elif job.status is Status.BURIED:
+        queue.resubmit(job.key, now=now, attempts=DELIVERY_ATTEMPTS)
+    else:
+        queue.hurry(job.key, now=now)
 
 
 # ---- describing -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ DELIVERY_ATTEMPTS = 500
 """At up to ten minutes apart: a PACS may be away for days before a delivery is given up."""
 
 JOB_PRIORITY = {"stat": STAT, "urgent": URGENT, "routine": ROUTINE}
-_HELD = "two patient IDs under one Study Instance UID: decide with `ctriage conflicts`"
+HELD_BACK = "two patient IDs under one Study Instance UID: decide with `ctriage conflicts`"
+"""What a delivery waits for, or was given up over, while a second patient stands against its study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class DeliverHandler:
         """
         study, version = study_of(job), version_of(job)
         if _has_two_patients(self.desk, study):
-            raise Transient(_HELD)
+            raise Transient(HELD_BACK)
         newer = self._newer_delivered(job)
         if newer is not None and job.payload["group"] != NOTE:
             return Nothing(f"version {newer} was delivered before it")
@@ -152,7 +153,7 @@ def submit_rejection(desk: Desk, study: str, version: int, destination: str) -> 
 
 def _submit(desk: Desk, request: JobRequest, *, conflict: bool) -> None:
     if desk.queue.submit(request, now=desk.now()) and conflict:
-        desk.queue.hold(request.key, _HELD)
+        desk.queue.hold(request.key, HELD_BACK)
 
 
 def _has_two_patients(desk: Desk, study: str) -> bool:

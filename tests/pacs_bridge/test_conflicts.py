@@ -164,6 +164,54 @@ def test_what_was_held_is_released_once_no_second_patient_stands_against_it(hous
     assert {Status.READY} == {job.status for job in house.jobs("deliver:pacs")}
 
 
+def test_what_waited_for_the_decision_until_it_was_given_up_is_delivered_too(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    house.triage()
+    house.receive(2, **SECOND_PATIENT)
+    with house.database.transaction() as connection:
+        connection.execute("update jobs set max_attempts = 1 where kind = 'deliver:pacs'")
+    house.run("deliver:pacs")
+    assert {Status.BURIED} == {job.status for job in house.jobs("deliver:pacs")}
+    accept(house.desk.settings, only(house).id, now=house.clock.now)
+    assert {Status.READY} == {job.status for job in house.jobs("deliver:pacs")}
+
+
+def test_what_is_about_to_look_again_whether_it_is_decided_does_so_at_once(house: House) -> None:
+    house.receive(1)
+    house.complete(1)
+    house.triage()
+    house.receive(2, **SECOND_PATIENT)
+    house.run("deliver:pacs")
+    assert all(job.next_at > house.clock.now for job in house.jobs("deliver:pacs"))
+    accept(house.desk.settings, only(house).id, now=house.clock.now)
+    assert all(job.next_at <= house.clock.now for job in house.jobs("deliver:pacs"))
+
+
+def test_what_is_held_or_was_given_up_for_another_reason_stays_so(house: House) -> None:
+    house.receive(1)
+    house.receive(2, **SECOND_PATIENT)
+    house.complete(1, 2)
+    house.triage()
+    with house.database.transaction() as connection:
+        connection.execute("update jobs set reason = 'destination pacs is not in the settings' where status = 'held'")
+    accept(house.desk.settings, only(house).id, now=house.clock.now)
+    assert {Status.HELD} == {job.status for job in house.jobs("deliver:pacs")}
+
+
+def test_a_content_that_is_no_longer_there_cannot_be_chosen_and_the_conflict_stays(house: House) -> None:
+    house.receive(1)
+    send_other_content(house)
+    conflict = only(house)
+    with house.database.transaction() as connection:
+        connection.execute("delete from instances where content_hash = ?", (conflict.other.name,))
+    where = ["--set", f"state_dir={house.desk.settings.state_dir}"]
+    done = CliRunner().invoke(app, ["conflicts", "accept", str(conflict.id), "--keep", "other", *where])
+    assert (1, True) == (done.exit_code, "no longer in the archive" in done.stderr)
+    assert [conflict.id] == [each.id for each in found(house)]
+    assert 4 == len(house.desk.archive.instances_of(STUDY, f"{STUDY}.1"))
+
+
 def test_a_decision_is_taken_once_and_audited(house: House) -> None:
     house.receive(1)
     send_other_content(house)
