@@ -260,7 +260,7 @@ def _key_of(study: str, studies: Mapping[str, Row]) -> str | None:
 _SHOWN: Final[Mapping[str, Sequence[str]]] = {
     "studies": ("study_key", "state", "priority", "report_version", "report_status", "evidence", "images_removed_at"),
     "jobs": ("study_key", "kind", "state", "attempts", "next_at", "reason"),
-    "deliveries": ("study_key", "destination", "objects", "state", "attempts", "next_at", "reason"),
+    "deliveries": ("study_key", "version", "destination", "objects", "state", "attempts", "next_at", "reason"),
     "forwards": ("study_key", "destination", "state", "pending", "sent", "refused", "since", "next_at", "reason"),
     "destinations": ("destination", "since", "failures", "next_at", "reason"),
     "conflicts": ("id", "study_key", "kind", "found_at"),

@@ -39,9 +39,12 @@ def loud_events() -> Iterator[str]:
 def _events_in(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOUD:
-            logger = node.func.value
-            if isinstance(logger, ast.Name) and logger.id.endswith("log") and isinstance(node.args[0], ast.Constant):
+            if _name_of(node.func.value).endswith("log") and isinstance(node.args[0], ast.Constant):
                 yield str(node.args[0].value)
+
+
+def _name_of(logger: ast.expr) -> str:
+    return logger.id if isinstance(logger, ast.Name) else logger.attr if isinstance(logger, ast.Attribute) else ""
 
 
 @pytest.mark.parametrize("event", sorted(set(loud_events())))
