@@ -16,7 +16,7 @@ demo: venv
 	$(BIN)/python -m pacs_bridge.demo $(if $(DICOM),--dicom "$(DICOM)")
 
 test: venv peers
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 peers:
 	.ci/install-peers
