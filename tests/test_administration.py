@@ -38,13 +38,17 @@ def loud_events() -> Iterator[str]:
 
 def _events_in(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOUD:
-            if _name_of(node.func.value).endswith("log") and isinstance(node.args[0], ast.Constant):
-                yield str(node.args[0].value)
+        if isinstance(node, ast.Call) and _is_loud(node.func) and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
 
 
-def _name_of(logger: ast.expr) -> str:
-    return logger.id if isinstance(logger, ast.Name) else logger.attr if isinstance(logger, ast.Attribute) else ""
+def _is_loud(function: ast.expr) -> bool:
+    """Say whether a call of this writes to a log, be it a module's (`_log`) or an object's (`self._log`)."""
+    if not (isinstance(function, ast.Attribute) and function.attr in LOUD):
+        return False
+    logger = function.value
+    name = logger.id if isinstance(logger, ast.Name) else logger.attr if isinstance(logger, ast.Attribute) else ""
+    return name.endswith("log")
 
 
 @pytest.mark.parametrize("event", sorted(set(loud_events())))

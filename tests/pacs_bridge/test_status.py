@@ -9,6 +9,7 @@ import pytest
 
 from pacs_bridge.archive import Archive, StoredFile
 from pacs_bridge.conflicts import accept, retry
+from pacs_bridge.deliveries import HELD_BACK
 from pacs_bridge.errors import UnknownConflict, UnknownStudy
 from pacs_bridge.instance import InstanceFacts
 from pacs_bridge.ledger import Ledger
@@ -160,7 +161,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service) -> None:
     service.receive(BLEED, patient="P2", instance="2")
-    service.queue.hold(f"deliver:pacs/{BLEED}", "two patients")
+    service.queue.hold(f"deliver:pacs/{BLEED}", HELD_BACK)
     (conflict,) = read_status(service.path)["conflicts"]
     assert service.key(BLEED) == accept(Settings(state_dir=service.path.parent), conflict["id"], now=NOW)
     assert Status.READY is service.queue.job(f"deliver:pacs/{BLEED}").status
