@@ -8,13 +8,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 
@@ -89,7 +89,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(os.umask, os.umask(0o077))  # images and names of patients are for the service's user alone
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.state_dir.chmod(0o700)
-        resources.enter_context(_sole_service(settings.state_dir))
+        lock = resources.enter_context(_sole_service(settings.state_dir))
         resources.enter_context(emptied(scratch_of(settings)))
         audit = resources.enter_context(kept(settings, now=lambda: datetime.now(UTC))).record
         database = Database(settings.database)
@@ -99,6 +99,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
         resources.callback(service.worker.stop, STOP_WITHIN_S)
         service.listener.start()
         resources.callback(service.listener.stop)
+        _note_ports(lock, service.listener)
         keeper = Keeper(Removal(database, settings.state_dir, auditor=audit), settings.retention)
         removing = keeper.start()
         resources.callback(keeper.stop)
@@ -371,14 +372,21 @@ class _Patient:
 
 
 @contextmanager
-def _sole_service(state_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system lets go of it when the process ends, however it ends."""
+def _sole_service(state_dir: Path) -> Iterator[TextIO]:
+    """Hold the folder's lock, emptied; the system lets go of it when the process ends, however it ends."""
     with (state_dir / "service.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyServing(str(state_dir)) from None
-        yield
+        lock.truncate(0)
+        yield lock
+
+
+def _note_ports(lock: TextIO, listener: Listener) -> None:
+    """Write where we listen, for `ctriage check` to tell our ports from those that others have taken."""
+    with suppress(OSError):  # a full disk is no reason not to start
+        os.write(lock.fileno(), f"{listener.port} {listener.tls_port}\n".encode("ascii"))
 
 
 def _machine_memory_mb() -> int:

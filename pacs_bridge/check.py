@@ -122,7 +122,7 @@ def check_port(settings: Settings, key: PortKey = "port") -> Check:
         problem = _port_refused(refused.errno, key)
     else:
         return Check(name=_PORTS[key], level="ok", detail=f"{host}:{port} is free")
-    if problem == _taken(key) and is_serving(settings.state_dir):
+    if problem == _taken(key) and serves_on(settings.state_dir, port):
         return Check(name=_PORTS[key], level="ok", detail="the service is running")
     return Check(name=_PORTS[key], level="fail", detail=f"{host}:{port} {problem[0]}", remedy=problem[1])
 
@@ -153,6 +153,17 @@ def is_serving(state_dir: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def serves_on(state_dir: Path, port: int) -> bool:
+    """Say whether a service holds the lock of this state_dir, and listens on this port as far as it says."""
+    if not is_serving(state_dir):
+        return False
+    try:
+        ports = (state_dir / SERVICE_LOCK).read_text().split()
+    except OSError:
+        return True
+    return not ports or str(port) in ports  # one that is just starting has not said yet
 
 
 def check_callers(settings: Settings) -> Iterator[Check]:

@@ -70,6 +70,17 @@ def test_a_port_where_the_service_itself_listens_is_fine(tmp_path: Path) -> None
     assert ("ok", "the service is running") == (found.level, found.detail)
 
 
+def test_a_port_that_something_else_has_taken_fails_though_the_service_runs_on_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, (tmp_path / check.SERVICE_LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        port = other.getsockname()[1]
+        settings = Settings(state_dir=tmp_path, listener=Listener(port=port))
+        print(port + 1, 0, file=lock, flush=True)
+        assert "fail" == check.check_port(settings).level
+        print(port, file=lock, flush=True)
+        assert "ok" == check.check_port(settings).level
+
+
 def test_the_port_over_tls_is_looked_at_as_well(tmp_path: Path, free_port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listener = Listener(port=0, tls_port=other.getsockname()[1])
