@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,8 +173,8 @@ class Keeper:
         self._rules = rules
         self._every_s = every_s
         self._stop = threading.Event()
-        self._ended: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="retention")
+        self._ended: Future[None] | None = None
 
     def start(self) -> Future[None]:
         """Finish at once what an earlier process began; then follow the rules.
@@ -182,21 +182,15 @@ class Keeper:
         The future ends with the thread; it holds the exception when the rules can be followed no longer (a damaged
         database), and then the process should end. A full disk and a busy database are waited out.
         """
-        self._thread.start()
+        self._ended = self._thread.submit(self._keep)
         return self._ended
 
     def stop(self) -> None:
         """End after the study at hand."""
         self._stop.set()
-        self._thread.join(STOP_WITHIN_S)
-
-    def _run(self) -> None:
-        try:
-            self._keep()
-        except BaseException as problem:  # noqa: BLE001 - a thread's edge: who waits for the future raises it
-            self._ended.set_exception(problem)
-        else:
-            self._ended.set_result(None)
+        if self._ended is not None:
+            wait([self._ended], STOP_WITHIN_S)
+        self._thread.shutdown(wait=False)
 
     def _keep(self) -> None:
         while True:
