@@ -3,11 +3,9 @@
 Tasks run on threads of this process, so that one may write before it speaks: a report can come at any time after.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from sqlite3 import Connection
 
 import structlog
@@ -29,6 +27,7 @@ from pacs_bridge.commitment import (
     written_report,
 )
 from pacs_bridge.commitment_audit import given, tell_taken
+from pacs_bridge.commitment_durability import Durability
 from pacs_bridge.commitment_jobs import (
     MOST_ROUNDS,
     REQUEST,
@@ -43,7 +42,6 @@ from pacs_bridge.commitment_service import Ear, Surroundings, caller_of
 from pacs_bridge.commitments import Commitments, Held, KeptRequest, PeerCommitment
 from pacs_bridge.deliveries import DELIVER, objects_of
 from pacs_bridge.desk import Desk
-from pacs_bridge.files import sync_folder
 from pacs_bridge.send import Peer
 from pacs_bridge.settings import Settings
 from pacs_bridge.tls import client_context
@@ -61,6 +59,7 @@ class DecideHandler:
 
     desk: Desk
     commitments: Commitments
+    durability: Durability
     limits: CommitmentLimits = field(default_factory=CommitmentLimits)
 
     def prepare(self, job: Job) -> Task[Outcomes] | Nothing:
@@ -75,7 +74,7 @@ class DecideHandler:
         missing = sum(each.sop_instance_uid not in held for each in request.outcomes)
         if missing and not self._is_over(request, self.limits.patience_s):
             raise Transient(f"{missing} of {len(request.outcomes)} instances are not here yet")
-        return Task(_judged, (tuple(request.outcomes), held))
+        return Task(_judged, (tuple(request.outcomes), held, self.durability))
 
     def _relayed(self, request: KeptRequest) -> Task[Outcomes]:
         is_due = self._is_over(request, self.limits.relay_s)
@@ -312,23 +311,12 @@ def caller_peers(settings: Settings) -> Callable[[str, str], Peer | None]:
     return peer_of
 
 
-def _judged(references: Sequence[Reference], held: Mapping[str, Held]) -> Outcomes:
+def _judged(references: Sequence[Reference], held: Mapping[str, Held], durability: Durability) -> Outcomes:
     """Judge what is here, once it is on the disk for good: an index row may be a moment older than that of its file."""
-    files = {uid: found.path for uid, found in held.items() if _is_durable(found.path)}
-    for folder in {path.parent for path in files.values()}:
-        sync_folder(folder)
+    durable = frozenset(durability.of(held))
     outcomes = {}
     for each in references:
         found = held.get(each.sop_instance_uid)
         held_class = None if found is None else found.sop_class_uid
-        outcomes[each] = own_outcome(each, held_class=held_class, has_file=each.sop_instance_uid in files)
+        outcomes[each] = own_outcome(each, held_class=held_class, has_file=each.sop_instance_uid in durable)
     return outcomes
-
-
-def _is_durable(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except FileNotFoundError:
-        return False
-    return True

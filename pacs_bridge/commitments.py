@@ -65,6 +65,7 @@ class Held:
 
     sop_class_uid: str
     path: Path
+    content_hash: str
     study: str
     series: str
     arriving: bool
@@ -164,12 +165,28 @@ class Commitments:
             row["sop_instance_uid"]: Held(
                 sop_class_uid=row["sop_class_uid"],
                 path=self._archive_dir / row["path"],
+                content_hash=row["content_hash"],
                 study=row["study_instance_uid"],
                 series=row["series_instance_uid"],
                 arriving=bool(row["arriving"]),
             )
             for row in self._rows("held", **named)
         }
+
+    def in_doubt(self) -> Collection[str]:
+        """Return the files of the archive whose fsync has failed: paths below its folder."""
+        return [row["path"] for row in self._rows("in_doubt")]
+
+    def doubt(self, paths: Collection[str], *, at: datetime) -> None:
+        """Note that an fsync of these files has failed."""
+        with self._database.transaction() as connection:
+            rows = [{"path": each, "at": at.isoformat()} for each in paths]
+            connection.executemany(self._sql["doubt"], rows)
+
+    def trust(self, paths: Collection[str]) -> None:
+        """Note that these files have been written anew."""
+        with self._database.transaction() as connection:
+            connection.executemany(self._sql["trust"], [{"path": each} for each in paths])
 
     def decide(self, number: int, outcomes: Mapping[Reference, int]) -> None:
         """Note what becomes of every instance of a request; its caller is to hear it next."""

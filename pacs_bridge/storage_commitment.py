@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pacs_bridge.commitment import CommitmentLimits
+from pacs_bridge.commitment_durability import Durability
 from pacs_bridge.commitment_handlers import (
     CommitHandler,
     DecideHandler,
@@ -62,7 +63,9 @@ def storage_commitment(
 ) -> StorageCommitment:
     """Make the parts. Raises SettingsError for unusable certificates."""
     limits, surroundings = limits or CommitmentLimits(), Surroundings()
-    commitments = Commitments(database, desk.settings.state_dir / "archive")
+    archive_dir = desk.settings.state_dir / "archive"
+    commitments = Commitments(database, archive_dir)
+    durability = Durability(commitments=commitments, archive_dir=archive_dir, now=desk.now)
     ear = Ear(commitments=commitments, database=database, queue=desk.queue, surroundings=surroundings, now=desk.now)
     return StorageCommitment(
         service=CommitmentService(
@@ -77,7 +80,7 @@ def storage_commitment(
         surroundings=surroundings,
         commitments=commitments,
         handlers={
-            DECIDE: DecideHandler(desk=desk, commitments=commitments, limits=limits),
+            DECIDE: DecideHandler(desk=desk, commitments=commitments, durability=durability, limits=limits),
             REPORT: ReportHandler(
                 desk=desk, commitments=commitments, surroundings=surroundings, peer_of=caller_peers(desk.settings)
             ),

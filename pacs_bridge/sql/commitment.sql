@@ -35,11 +35,20 @@ select * from commitment_references where request_id = :id order by place
 
 -- name: held
 -- What the index holds of the instances named in a list of UIDs.
-select i.sop_instance_uid, i.sop_class_uid, i.path, i.study_instance_uid, i.series_instance_uid,
+select i.sop_instance_uid, i.sop_class_uid, i.path, i.content_hash, i.study_instance_uid, i.series_instance_uid,
   s.state = 'open' and s.modality = 'CT' and i.is_ours = 0 as arriving
 from instances i
 join series s on s.study_instance_uid = i.study_instance_uid and s.series_instance_uid = i.series_instance_uid
 where i.is_current = 1 and i.sop_instance_uid in (select value from json_each(:uids))
+
+-- name: in_doubt
+select path from files_in_doubt
+
+-- name: doubt
+insert into files_in_doubt (path, found_at) values (:path, :at) on conflict do nothing
+
+-- name: trust
+delete from files_in_doubt where path = :path
 
 -- name: decide
 update commitment_references set outcome = :outcome
@@ -54,12 +63,6 @@ update commitment_requests set state = :state where id = :id
 
 -- name: unreported_of
 select id from commitment_requests where caller = :caller and state = 'decided' order by id
-
--- name: unreported
--- What callers wait for, for people.
-select r.id, r.caller, r.mode, r.state, r.asked_at,
-  (select count(*) from commitment_references where request_id = r.id) as instances
-from commitment_requests r where r.state <> 'reported' order by r.id
 
 -- name: is_promised
 -- Retention asks: does a study hold what was promised to a sender, or what is being asked for?

@@ -15,7 +15,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def held(study: str) -> Held:
-    return Held(sop_class_uid=CT, path=Path("x"), study=study, series="s", arriving=False)
+    return Held(sop_class_uid=CT, path=Path("x"), content_hash="blake3:0", study=study, series="s", arriving=False)
 
 
 def share_of(study: str, sop_classes: Iterable[str]) -> StudyShare:
