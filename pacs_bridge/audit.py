@@ -16,7 +16,6 @@ Action = Literal["C", "R", "U", "D", "E"]
 LONGEST_TEXT: Final = 512
 SUCCESS: Final = 0
 MINOR_FAILURE: Final = 4
-SERIOUS_FAILURE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Detail:
 class AuditEvent:
     """One event of PS3.15, A.5.3. Made by the functions below, which know what each kind has to say.
 
-    ``at``: an aware instant. ``outcome``: 0 success, 4 minor, 8 serious failure; ``said`` explains it. ``peer`` took
+    ``at``: an aware instant. ``outcome``: 0 success, 4 a failure; ``said`` explains it. ``peer`` took
     part in the role ``peer_role``, we in ``our_role``. ``alert``: of a security alert, what it is about.
     """
 
@@ -95,7 +94,6 @@ TAKER: Final = Code(value="110152", meaning="Destination Role ID")
 _APPLICATION: Final = Code(value="110150", meaning="Application")
 _ACTIVITY: Final = Code(value="110100", meaning="Application Activity")
 _LOG_USED: Final = Code(value="110101", meaning="Audit Log Used")
-_BEGIN: Final = Code(value="110102", meaning="Begin Transferring DICOM Instances")
 _ACCESSED: Final = Code(value="110103", meaning="DICOM Instances Accessed")
 _TRANSFERRED: Final = Code(value="110104", meaning="DICOM Instances Transferred")
 _DELETED: Final = Code(value="110105", meaning="DICOM Study Deleted")
@@ -160,17 +158,12 @@ def is_refusal(event: AuditEvent) -> bool:
 
 def instances_received(caller: Party, share: StudyShare, *, at: datetime, problem: str = "") -> AuditEvent:
     """Say what of one study came over one association (A.5.3.7), once it is released or broken off (``problem``)."""
-    return _transfer(_TRANSFERRED, share, at=at, peer=caller, peer_role=SOURCE, problem=problem)
-
-
-def sending_begins(destination: Party, share: StudyShare, *, at: datetime) -> AuditEvent:
-    """Say that what is named is about to be sent (A.5.3.3)."""
-    return _transfer(_BEGIN, share, at=at, peer=destination, peer_role=TAKER)
+    return _transfer(share, at=at, peer=caller, peer_role=SOURCE, problem=problem)
 
 
 def instances_sent(destination: Party, share: StudyShare, *, at: datetime, problem: str = "") -> AuditEvent:
     """Say what a destination has taken (A.5.3.7); with ``problem``, what it was meant to take."""
-    return _transfer(_TRANSFERRED, share, at=at, peer=destination, peer_role=TAKER, problem=problem)
+    return _transfer(share, at=at, peer=destination, peer_role=TAKER, problem=problem)
 
 
 def commitment_given(asker: Party, share: StudyShare, *, at: datetime, problem: str = "") -> AuditEvent:
@@ -379,13 +372,11 @@ def _alert(
     )
 
 
-def _transfer(
-    event: Code, share: StudyShare, *, at: datetime, peer: Party, peer_role: Code, problem: str = ""
-) -> AuditEvent:
+def _transfer(share: StudyShare, *, at: datetime, peer: Party, peer_role: Code, problem: str = "") -> AuditEvent:
     return AuditEvent(
         at=at,
-        event=event,
-        action="E" if event == _BEGIN else "C",
+        event=_TRANSFERRED,
+        action="C",
         outcome=_outcome(problem),
         said=problem,
         peer=peer,

@@ -41,7 +41,6 @@ EVENTS = {
     "tls": (audit.tls_refused("10.9.9.9", reason="it shows no certificate", at=AT), "110113", "110126", "E", "4"),
     "received": (audit.instances_received(SCANNER, SHARE, at=AT), "110104", None, "C", "0"),
     "aborted": (audit.instances_received(SCANNER, SHARE, at=AT, problem="aborted"), "110104", None, "C", "4"),
-    "begins": (audit.sending_begins(PACS, SHARE, at=AT), "110102", None, "E", "0"),
     "sent": (audit.instances_sent(PACS, SHARE, at=AT), "110104", None, "C", "0"),
     "given": (audit.commitment_given(SCANNER, SHARE, at=AT), "110103", "RAD-10", "R", "0"),
     "taken": (audit.commitment_taken(PACS, SHARE, at=AT, problem="no"), "110103", "RAD-10", "R", "4"),
