@@ -136,7 +136,7 @@ def desk_of(settings: Settings, database: Database, audit: Auditor = unheard) ->
         forwards=ForwardLedger(database, rules_of(settings), settings.state_dir / "archive"),
         queue=SqliteQueue(database),
         provenance=provenance_of(settings),
-        destinations=destinations_of(settings),
+        destinations=destinations_of(settings, scratch=scratch_of(settings)),
         now=lambda: datetime.now(UTC),
         audit=audit,
     )
@@ -290,8 +290,7 @@ def _lanes(desk: Desk, database: Database, resources: ExitStack) -> Sequence[Lan
 def _lane_to(destination: Destination, desk: Desk, database: Database, resources: ExitStack) -> Lane:
     """Lead everything that goes to a destination over its own lane, which waits where nobody answers."""
     name = destination.name
-    if destination.throttle:
-        resources.callback(destination.throttle.close)
+    resources.callback(destination.close)
     return Lane(
         name=name,
         executor=_pool(threads(destination.associations), resources),

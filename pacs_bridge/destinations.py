@@ -14,6 +14,7 @@ from pacs_bridge.send import Peer, SendOptions, SendResult, send_files
 from pacs_bridge.settings import Settings
 from pacs_bridge.throttle import Throttle
 from pacs_bridge.tls import client_context
+from pacs_bridge.transcode_apart import Transcoder
 from pipeline.model import ObjectKind
 from scheduler.errors import Transient
 
@@ -33,21 +34,35 @@ class Destination:
     associations: int = 2
     throttle_mb_per_s: float = 0.0
     throttle: Throttle | None = field(default=None, compare=False)
+    transcoder: Transcoder | None = field(default=None, compare=False)
 
     def store(self, paths: Sequence[Path]) -> SendResult:
-        """Send files to its peer: no faster than the settings say, and transcoded where it takes no other syntax."""
+        """Send files to its peer: no faster than the settings say, and transcoded where it takes no other syntax.
+
+        Without a transcoder, what it does not take as it is is refused.
+        """
         if self.peer is None:
             raise ValueError(f"{self.name} is a folder; only a peer is sent to")
         throttle = self.throttle.take if self.throttle else _at_once
-        options = SendOptions(transcode=_transcoded, throttle=throttle)
+        options = SendOptions(transcode=self.transcoder, throttle=throttle)
         return send_files(paths, self.peer, calling_ae=self.calling_ae, options=options)
+
+    def close(self) -> None:
+        """Let nobody wait for its line any longer, and end the process that transcodes for it."""
+        if self.throttle:
+            self.throttle.close()
+        if self.transcoder:
+            self.transcoder.close()
 
 
 Destinations = Mapping[str, Destination]
 
 
-def destinations_of(settings: Settings) -> Destinations:
-    """Return every destination by name: the results folder, then the peers of the settings. Raises SettingsError."""
+def destinations_of(settings: Settings, *, scratch: Path | None = None) -> Destinations:
+    """Return every destination by name: the results folder, then the peers of the settings. Raises SettingsError.
+
+    ``scratch``: where to transcode; without it nothing is.
+    """
     folder = settings.state_dir / RESULTS
     secure = any(each.tls for each in settings.destination)
     context = client_context(settings.tls, now=datetime.now(UTC)) if secure else None
@@ -61,6 +76,7 @@ def destinations_of(settings: Settings) -> Destinations:
             associations=each.associations,
             throttle_mb_per_s=each.throttle_mb_per_s,
             throttle=Throttle(each.throttle_mb_per_s * 2**20) if each.throttle_mb_per_s else None,
+            transcoder=Transcoder(scratch) if scratch else None,
         )
         for each in settings.destination
     }
@@ -94,12 +110,6 @@ def deliver(
                 write_png_beside(places[path])
     except OSError as refused:
         raise Transient(f"the results folder cannot be written: {refused.strerror}") from refused
-
-
-def _transcoded(path: Path, transfer_syntax: str) -> bytes:
-    from pacs_bridge.transcode import transcoded_file  # brings the codecs: only where a peer asks for them
-
-    return transcoded_file(path, transfer_syntax)
 
 
 def _at_once(_size_bytes: int) -> None:

@@ -19,7 +19,7 @@ from pacs_bridge.forward_batches import cut, is_due, most_bytes
 from pacs_bridge.forward_ledger import ForwardItem, Unbatched
 from pacs_bridge.logs import without_uids
 from pacs_bridge.send import SendResult
-from scheduler.errors import Permanent, Transient, Unfinished
+from scheduler.errors import Broke, Permanent, Transient, Unfinished
 from scheduler.job import ROUTINE, Job, JobRequest
 from scheduler.worker import Nothing, Task
 
@@ -87,6 +87,7 @@ def forward(destination: Destination, items: Sequence[ForwardItem]) -> ForwardOu
     current = {each.path: each for each in items if each.is_current}
     result = destination.store(list(current)) if current else SendResult()
     passing = [each.problem for each in result.failures if isinstance(each.problem, Transient)]
+    passing.sort(key=lambda problem: isinstance(problem, Broke))  # that says nothing about the peer
     outcome = ForwardOutcome(
         arrived=tuple(current[path] for path in result.sent),
         superseded=tuple(each for each in items if not each.is_current),

@@ -17,9 +17,9 @@ from pacs_bridge.sending.pdu import Malformed
 from pacs_bridge.sending.peer import Peer as Peer
 from pacs_bridge.sending.peer import TimeLimits as TimeLimits
 from pacs_bridge.sending.quick_meta import read_file_meta
-from pacs_bridge.sending.source import FileSource, MemorySource, Source
+from pacs_bridge.sending.source import FileSource, Source
 from pacs_bridge.sending.store import Carrier, Loaded
-from scheduler.errors import Permanent, Transient
+from scheduler.errors import Broke, Permanent, Transient
 
 EXPLICIT_LE: Final = "1.2.840.10008.1.2.1"
 IMPLICIT_LE: Final = "1.2.840.10008.1.2"
@@ -34,13 +34,13 @@ _LONGEST_UID: Final = 64
 class SendOptions:
     """How to send, where it is not simply the bytes as they are and as fast as they go.
 
-    ``transcode(path, transfer_syntax)`` returns the data set of a file (without file meta information) in Explicit or
+    ``transcode(path, transfer_syntax)`` opens the data set of a file (without file meta information) in Explicit or
     Implicit VR Little Endian, or None where it cannot; both syntaxes are then proposed besides the file's own, and it
     is asked only where the peer does not take that. It may raise Transient or Permanent. ``throttle`` is called before
     each object with the number of bytes of its data set, and returns when they may go.
     """
 
-    transcode: Callable[[Path, str], bytes | None] | None = None
+    transcode: Callable[[Path, str], Source | None] | None = None
     throttle: Callable[[int], None] = lambda _: None
     limits: TimeLimits = field(default_factory=TimeLimits)
 
@@ -61,9 +61,12 @@ class SendResult:
     failures: tuple[SendFailure, ...] = ()
 
     def raise_failure(self) -> None:
-        """Raise the most hopeful problem: Transient if trying again helps any file, else Permanent, if any failed."""
-        hopeful_first = sorted((each.problem for each in self.failures), key=lambda each: isinstance(each, Permanent))
-        for problem in hopeful_first:
+        """Raise the most hopeful problem: Transient if trying again helps any file, else Permanent, if any failed.
+
+        What the peer did comes before what this machine did (Broke), which says nothing about the peer.
+        """
+        problems = (each.problem for each in self.failures)
+        for problem in sorted(problems, key=lambda each: (isinstance(each, Permanent), isinstance(each, Broke))):
             others = f" ({len(self.failures)} objects did not arrive)" if len(self.failures) > 1 else ""
             raise type(problem)(problem.reason + others)
 
@@ -116,7 +119,7 @@ class _Sending:
         except CannotUnderstand as unreadable:
             self._fail(path, Permanent(str(unreadable)))
         except OSError as unreadable:
-            self._fail(path, Permanent(f"a file cannot be read: {unreadable.strerror}"))
+            self._fail(path, unreadable_file(unreadable))
         else:
             return file
         return None
@@ -137,7 +140,7 @@ class _Sending:
             self._send_over_one(files)
         except Unreadable as broken:
             rest = files[len(self.sent) + len(self.failures) - done :]
-            self._fail(rest[0].path, Permanent(str(broken)))
+            self._fail(rest[0].path, _told(broken))
             return rest[1:]
         except (BrokenOff, TooSlow) as ended:
             self._fail_rest(files, done, Transient(f"{self.peer} {ended}"))
@@ -177,7 +180,7 @@ class _Sending:
         except (Transient, Permanent) as problem:
             return problem
         except Unreadable as unreadable:
-            return Permanent(str(unreadable))
+            return _told(unreadable)
 
     def _chosen(self, file: DicomFile, contexts: dict[Context, int]) -> Context:
         offered = self.offered(file)
@@ -191,11 +194,11 @@ class _Sending:
             try:
                 return FileSource(file.path, file.offset)
             except OSError as unreadable:
-                raise Permanent(f"a file cannot be read: {unreadable.strerror}") from unreadable
-        dataset = self.options.transcode(file.path, transfer_syntax) if self.options.transcode else None
-        if dataset is None:
+                raise unreadable_file(unreadable) from unreadable
+        source = self.options.transcode(file.path, transfer_syntax) if self.options.transcode else None
+        if source is None:
             raise Permanent(refused(self.peer, [(file.sop_class_uid, file.transfer_syntax)]))
-        return MemorySource(dataset)
+        return source
 
     def _settle(self, path: Path, problem: Transient | Permanent | None) -> None:
         if problem:
@@ -211,6 +214,20 @@ class _Sending:
     def _fail_rest(self, files: Sequence[DicomFile], done_before: int, problem: Transient | Permanent) -> None:
         for file in files[len(self.sent) + len(self.failures) - done_before :]:
             self._fail(file.path, problem)
+
+
+def unreadable_file(problem: OSError) -> Broke | Permanent:
+    """Sort what keeps a file from being read: one that is gone stays so, but a machine's trouble passes.
+
+    It is no fault of the peer's, whose other objects need not wait for it.
+    """
+    said = f"a file cannot be read: {problem.strerror}"
+    return Permanent(said) if isinstance(problem, FileNotFoundError) else Broke(said)
+
+
+def _told(unreadable: Unreadable) -> Broke | Permanent:
+    by_system = isinstance(unreadable.__cause__, OSError)
+    return Broke(str(unreadable)) if by_system else Permanent(str(unreadable))
 
 
 def _check_uids(file: DicomFile) -> None:

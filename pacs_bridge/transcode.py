@@ -57,7 +57,7 @@ _ADOBE_RGB: Final = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 def transcoded_file(path: Path, transfer_syntax: str, *, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the data set of a Part-10 file, without file meta information, in another transfer syntax.
 
-    Raises Permanent, with the reason, where that cannot be done.
+    Raises Permanent, with the reason, where that cannot be done; OSError where a file that is there cannot be read now.
     """
     try:
         file = read_file(path)
@@ -65,8 +65,8 @@ def transcoded_file(path: Path, transfer_syntax: str, *, most_bytes: int = MOST_
             opened.seek(file.offset)
             dataset = opened.read(most_bytes + 1)
         return transcoded(dataset, file.transfer_syntax, transfer_syntax, most_bytes=most_bytes)
-    except OSError as unreadable:
-        raise Permanent(f"a file cannot be read: {unreadable.strerror}") from unreadable
+    except FileNotFoundError as gone:
+        raise Permanent(f"a file cannot be read: {gone.strerror}") from gone
     except (CannotTranscode, CannotUnderstand) as impossible:
         raise Permanent(str(impossible)) from impossible
 

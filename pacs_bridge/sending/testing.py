@@ -159,6 +159,18 @@ class FakePeer:
         return PDU_HEADER.pack(A_ASSOCIATE_AC, len(body)) + body
 
 
+def keeping(stored: list[Stored]) -> Callable[[Conversation], None]:
+    """Return a script that keeps what it is sent, and releases when asked to."""
+
+    def script(conversation: Conversation) -> None:
+        while each := conversation.read_store():
+            stored.append(each)
+            conversation.answer(each)
+        conversation.send(PDU_HEADER.pack(A_RELEASE_RP, 4) + bytes(4))
+
+    return script
+
+
 def store_all(conversation: Conversation) -> None:
     """Answer everything with Success and let go: a script."""
     while stored := conversation.read_store():

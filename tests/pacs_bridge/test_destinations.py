@@ -23,6 +23,7 @@ from pacs_bridge.send import Peer
 from pacs_bridge.settings import Destination as DestinationSettings
 from pacs_bridge.settings import Settings
 from pacs_bridge.throttle import Throttle
+from pacs_bridge.transcode_apart import Transcoder
 from pacs_bridge.work import keep_objects
 from pipeline.model import ExaminedStack, ObjectKind, Provenance, Report, Role, StudyStatus
 from scheduler.errors import Permanent, Transient
@@ -111,8 +112,10 @@ def test_no_more_bytes_leave_than_the_line_may_carry_and_values_arrive_as_the_pe
         folder=tmp_path,
         peer=Peer(ae_title="PACS", host="127.0.0.1", port=server.socket.getsockname()[1]),
         throttle=Throttle(100_000, clock=lambda: 0.0, wait=waits.append),
+        transcoder=Transcoder(tmp_path / "scratch"),
     )
     assert tuple(files) == line.store(files).sent
+    line.close()
     server.shutdown()
     assert {ImplicitVRLittleEndian} == {syntax for syntax, _ in took}
     owed_s = [sum(size for _, size in took[:count]) / 100_000 - 1 for count in (1, 2, 3)]

@@ -157,6 +157,7 @@ def make_house(tmp_path: Path) -> Iterator[MakeHouse]:
             for each in destinations:
                 executor = threads(each.associations)
                 stack.callback(executor.shutdown)
+                stack.callback(desk.destinations[each.name].close)
                 handlers = {FORWARD + each.name: ForwardHandler(desk=desk)}
                 gate = DestinationGate(each.name, database, Random(0))
                 machine = Machine(memory_mb=1, slots=each.associations)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pacs_bridge.part10 import file_header
 from pacs_bridge.send import Peer, SendOptions, SendResult, TimeLimits, send_files
 from pacs_bridge.sending.pdu import P_DATA_TF, PDU_HEADER
+from pacs_bridge.sending.source import MemorySource, Source
 from pacs_bridge.sending.testing import (
     A_ABORT,
     A_RELEASE_RP,
@@ -24,6 +25,7 @@ from pacs_bridge.sending.testing import (
     FakePeer,
     Stored,
     answer_to,
+    keeping,
     store_all,
 )
 from scheduler.errors import Permanent, Transient
@@ -58,18 +60,6 @@ def _nothing_is_left_running(wait_until: Callable[..., None]) -> Iterator[None]:
 def send(paths: list[Path], peer: Peer, **options: object) -> SendResult:
     chosen = SendOptions(**{"limits": SOON, **options})  # type: ignore[arg-type]
     return send_files(paths, peer, calling_ae="CTRIAGE", options=chosen)
-
-
-def keeping(stored: list[Stored]) -> Callable[[Conversation], None]:
-    """Return a script that keeps what it is sent."""
-
-    def script(conversation: Conversation) -> None:
-        while each := conversation.read_store():
-            stored.append(each)
-            conversation.answer(each)
-        conversation.send(PDU_HEADER.pack(A_RELEASE_RP, 4) + bytes(4))
-
-    return script
 
 
 @pytest.mark.parametrize("maximum_length", [0, 8, 40, 1000, 16384, 131072, 2**32 - 1])
@@ -339,9 +329,9 @@ def test_the_throttle_is_asked_before_each_object_with_its_bytes(write_object: W
 def test_what_a_peer_does_not_take_as_it_is_is_transcoded(write_object: WriteObject, taken: str) -> None:
     asked: list[tuple[Path, str]] = []
 
-    def transcode(path: Path, transfer_syntax: str) -> bytes | None:
+    def transcode(path: Path, transfer_syntax: str) -> Source | None:
         asked.append((path, transfer_syntax))
-        return b"transcoded"
+        return MemorySource(b"transcoded")
 
     paths = [write_object(1, b"compressed", JPEG_LS), write_object(2, b"as it is", taken)]
     stored: list[Stored] = []
@@ -352,7 +342,7 @@ def test_what_a_peer_does_not_take_as_it_is_is_transcoded(write_object: WriteObj
 
 
 def test_nothing_is_transcoded_where_the_peer_takes_it_as_it_is(write_object: WriteObject) -> None:
-    def refuse(_path: Path, _syntax: str) -> bytes | None:
+    def refuse(_path: Path, _syntax: str) -> Source | None:
         raise AssertionError
 
     stored: list[Stored] = []
