@@ -11,6 +11,8 @@ from pacs_bridge.errors import BrokenProtocol
 
 C_STORE_RQ: Final = 0x0001
 C_STORE_RSP: Final = 0x8001
+N_EVENT_REPORT_RSP: Final = 0x8100
+RESPONSE: Final = 0x8000
 NO_DATASET: Final = 0x0101
 LONGEST_COMMENT: Final = 64
 _SERVICES: Final = (0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150)
@@ -20,17 +22,19 @@ _RESPONSES: Final = frozenset(0x8000 | each for each in _SERVICES)
 _ELEMENT: Final = struct.Struct("<HHL")
 _SHORT: Final = struct.Struct("<H")
 _SOP_CLASS, _FIELD, _MESSAGE, _TYPE, _INSTANCE = 0x0002, 0x0100, 0x0110, 0x0800, 0x1000
+_ANSWERED, _STATUS = 0x0120, 0x0900
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """The elements of a command set that decide who handles it."""
+    """The elements of a command set that decide who handles it; a response is to ``message_id``, with ``status``."""
 
     field: int = 0
     message_id: int = 0
     has_dataset: bool = False
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
+    status: int = 0
 
     @property
     def is_store(self) -> bool:
@@ -55,12 +59,14 @@ def read_command(content: bytes) -> Command:
     field = _number(elements[_FIELD])
     if field not in _REQUESTS and field not in _RESPONSES:
         raise BrokenProtocol(f"a command 0x{field:04X} that there is not")  # it would end pynetdicom's thread
+    is_response = bool(field & RESPONSE)
     return Command(
         field=field,
-        message_id=_number(elements.get(_MESSAGE, b"\0\0")),
+        message_id=_number(elements.get(_ANSWERED if is_response else _MESSAGE, b"\0\0")),
         has_dataset=_number(elements[_TYPE]) != NO_DATASET,
         sop_class_uid=_uid(elements.get(_SOP_CLASS, b"")),
         sop_instance_uid=_uid(elements.get(_INSTANCE, b"")),
+        status=_number(elements.get(_STATUS, b"\0\0")) if is_response else 0,
     )
 
 
@@ -70,9 +76,9 @@ def store_response(command: Command, context_id: int, status: int, comment: str 
         (
             _element(_SOP_CLASS, _padded(command.sop_class_uid, b"\0")),
             _element(_FIELD, _SHORT.pack(C_STORE_RSP)),
-            _element(0x0120, _SHORT.pack(command.message_id)),
+            _element(_ANSWERED, _SHORT.pack(command.message_id)),
             _element(_TYPE, _SHORT.pack(NO_DATASET)),
-            _element(0x0900, _SHORT.pack(status)),
+            _element(_STATUS, _SHORT.pack(status)),
             _element(0x0902, _padded(comment[:LONGEST_COMMENT], b" ")) if comment else b"",
             _element(_INSTANCE, _padded(command.sop_instance_uid, b"\0")),
         )

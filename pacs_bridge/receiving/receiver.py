@@ -22,6 +22,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from pacs_bridge.archive_files import ArchiveFiles
 from pacs_bridge.negotiation import supported_contexts
 from pacs_bridge.receiving.desk import Asked, FrontDesk, Refusal
+from pacs_bridge.receiving.reporting import WholeMessages
 from pacs_bridge.receiving.sink import Reception
 from pacs_bridge.receiving.storing_socket import Bounds, StoringSocket
 from pacs_bridge.services import EventReport, ServiceAnswer, ServiceKind, ServiceRequest
@@ -32,7 +33,6 @@ NOT_KNOWN: Final = Refusal(1, 1, 3)
 PROCESSING_FAILURE: Final = 0x0110
 ACCEPT_LOOK_S: Final = 0.05
 BROKEN_OFF: Final = "the connection broke off"
-ANSWERED_WITHIN_S: Final = 10.0
 _log = structlog.get_logger()
 
 
@@ -87,18 +87,12 @@ class Receiver:
     def event_report(self, association: str, report: EventReport) -> bool:
         """Send an N-EVENT-REPORT over an association if it is open; say whether the peer has taken it."""
         open_one = self._associations.get(association)
-        if open_one is None or not open_one.ctriage_answered.wait(ANSWERED_WITHIN_S) or not open_one.is_established:
+        if open_one is None:
             return False
         try:
-            status, _ = open_one.send_n_event_report(
-                decode(BytesIO(report.dataset), is_implicit_vr=True, is_little_endian=True),
-                report.event_type_id,
-                UID(report.sop_class_uid),
-                UID(report.sop_instance_uid),
-            )
+            return bool(open_one.ctriage_storing.reports.send(report))
         except (ValueError, RuntimeError):
             return False
-        return bool(status.get("Status") == 0)
 
     # ---- what the server asks for -----------------------------------------------------------------------------------
 
@@ -121,7 +115,6 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
-            (evt.EVT_PDU_SENT, self._sent),
             (evt.EVT_N_ACTION, self._n_action),
             (evt.EVT_N_CREATE, self._n_create),
             (evt.EVT_N_EVENT_REPORT, self._n_event_report),
@@ -143,8 +136,6 @@ class Receiver:
         refusal: Refusal | None = NOT_KNOWN
         association = event.assoc
         association.ctriage_name = uuid.uuid4().hex
-        association.ctriage_answered, association.ctriage_owes = threading.Event(), False
-        association.ctriage_answered.set()
         try:
             refusal = self._desk.opened(_asked(association))
         finally:
@@ -180,13 +171,14 @@ class Receiver:
             association.dul.to_user_queue.put(None)  # else its thread would wait for a request until the time limit
 
     def _closed(self, association: Any, problem: str) -> None:
+        association.ctriage_storing.reports.ended()
         name = getattr(association, "ctriage_name", "")
         if self._associations.pop(name, None) is not None:
             self._desk.closed(name, problem)
 
     def close_the_dead(self) -> None:
         """Take note of associations that have ended without a word of pynetdicom's, whatever the reason."""
-        for association in [each for each in self._associations.values() if not each.is_alive()]:
+        for association in [each for each in list(self._associations.values()) if not each.is_alive()]:
             self._closed(association, association.ctriage_storing.ended_because or BROKEN_OFF)
 
     # ---- normalised services ----------------------------------------------------------------------------------------
@@ -194,22 +186,14 @@ class Receiver:
     def _n_action(self, event: Any) -> tuple[int, Dataset | None]:
         """Ask for an action; what it leads to may be reported before pynetdicom has sent the answer: that must wait."""
         request = event.request
-        event.assoc.ctriage_answered.clear()
+        event.assoc.dimse.has_answered.clear()
         answer = self._served(
             event,
             "n_action",
             (request.RequestedSOPClassUID, request.RequestedSOPInstanceUID, request.ActionTypeID),
             request.ActionInformation,
         )
-        event.assoc.ctriage_owes = True
         return answer.status, _decoded(answer, event)
-
-    def _sent(self, event: Any) -> None:
-        """Note that the answer to an action has left."""
-        association = event.assoc
-        if getattr(association, "ctriage_owes", False):
-            association.ctriage_owes = False
-            association.ctriage_answered.set()
 
     def _n_create(self, event: Any) -> tuple[int, Dataset | None]:
         request = event.request
@@ -323,6 +307,7 @@ class _Handler(RequestHandler):  # type: ignore[misc] # pynetdicom is not typed 
         plain = association.dul.socket
         association.dul.socket = None
         association.dul.event_queue.get_nowait()  # the plain socket's "connected", which ours says again
+        association.dimse = WholeMessages(association)
         association.ctriage_socket = plain.socket
         association.ctriage_storing = self.server.receiver.storing_socket(association, plain.socket)
         association.set_socket(association.ctriage_storing)

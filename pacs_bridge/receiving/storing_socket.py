@@ -7,7 +7,7 @@ byte. Meanwhile pynetdicom's own thread for the association, which would look a 
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,10 +15,11 @@ from typing import Any, Final
 from pynetdicom.transport import AssociationSocket
 
 from pacs_bridge.errors import BrokenProtocol
-from pacs_bridge.receiving.command import store_response
+from pacs_bridge.receiving.command import N_EVENT_REPORT_RSP, RESPONSE, store_response
 from pacs_bridge.receiving.desk import Answer
 from pacs_bridge.receiving.inbox import Inbox, Pace, PeerGone
 from pacs_bridge.receiving.pdv import Messages, Pdv, Step, pdvs_of
+from pacs_bridge.receiving.reporting import Reports
 from pacs_bridge.receiving.sink import InstanceSink, Reception
 from pacs_bridge.store_status import StoreStatus
 
@@ -32,7 +33,10 @@ LOOK_EVERY_S: Final = 0.1
 LEFT_ALONE_S: Final = 2.0
 """How long pynetdicom has to answer a request of another kind before its thread is paused again."""
 SOCKET_LIMIT_S: Final = 1.0
-_RESPONSE: Final = 0x8000
+MOST_BESIDE_BYTES: Final = 8 * 2**20
+"""A data set that is no instance is held in memory: as a list of instances, one of this size names fifty thousand."""
+TLS_HANDSHAKE: Final = b"\x16"
+SPOKE_TLS: Final = "it spoke TLS at the port for clear text; TLS is spoken at listener.tls_port"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,9 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
         self._command_parts: list[bytes] = []
         self._for_pynetdicom = bytearray()
         self._left_alone_until = 0.0
+        self._beside_bytes = 0
+        self._must_speak = False
+        self.reports = Reports(association)
         self.ended_because = ""
         """Why the connection was given up, where that was our decision."""
 
@@ -75,6 +82,8 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
             return True
         if self.socket is None or self.assoc.dul.state_machine.current_state != DATA_TRANSFER:
             return bool(len(self._inbox)) or bool(super().ready)
+        if self._is_speaking():
+            return False
         try:
             return self._receive()
         except BrokenProtocol as broken:
@@ -98,6 +107,8 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
             while len(taken) < nr_bytes <= MAX_CONTROL_PDU_BYTES:
                 self._inbox.need(1, until)
                 taken += self._inbox.take(nr_bytes - len(taken))
+        if taken[:1] == TLS_HANDSHAKE and nr_bytes == PDU_HEADER_BYTES:
+            self.ended_because = self.ended_because or SPOKE_TLS
         return taken
 
     def send(self, bytestream: bytes) -> None:
@@ -124,6 +135,9 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
             self._take_pdu(int.from_bytes(header[2:PDU_HEADER_BYTES], "big"))
             if self._for_pynetdicom:
                 return True
+            if self._must_speak:
+                self._must_speak = False
+                return False
         return False
 
     def _has_bytes(self) -> bool:
@@ -158,24 +172,31 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
         elif step is Step.COMMAND:
             self._take_command(pdv)
         elif self._sink is None:
-            self._pass_on(pdv.raw)
+            self._take_beside(pdv)
         else:
             self._sink.write(pdv.fragment)
             if step is Step.DATASET:
                 self._answer(self._sink.finish(), pdv.context_id)
                 self._sink = None
 
+    def _take_beside(self, pdv: Pdv) -> None:
+        """Take a fragment of a data set that is no instance; what comes with the answer to a report is dropped."""
+        self._beside_bytes += len(pdv.raw)
+        if self._beside_bytes > MOST_BESIDE_BYTES:
+            raise BrokenProtocol(f"a data set of more than {MOST_BESIDE_BYTES // 2**20} MB that is no instance")
+        if self._messages.command.field != N_EVENT_REPORT_RSP:
+            self._pass_on(pdv.raw)
+
     def _take_command(self, last: Pdv) -> None:
-        """Begin a C-STORE; whatever else it is goes on to pynetdicom."""
+        """Begin a C-STORE; whatever else it is goes on to who is asked, or has asked."""
         command = self._messages.command
         parts, self._command_parts = self._command_parts, []
+        if command.field == N_EVENT_REPORT_RSP:
+            self._beside_bytes = 0
+            self.reports.heard(command.message_id, command.status)
+            return
         if not command.is_store:
-            for part in parts:
-                self._pass_on(part)
-            self._pass_on(last.raw)
-            if not command.field & _RESPONSE:
-                self._left_alone_until = time.monotonic() + LEFT_ALONE_S
-                self._resume()
+            self._take_other_command([*parts, last.raw])
             return
         context = self.assoc._accepted_cx.get(last.context_id)
         if context is None:
@@ -186,12 +207,21 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
         self._reception = self._reception or self._reception_of(self.assoc)
         self._sink = InstanceSink(self._reception, command, str(context.transfer_syntax[0]))
 
+    def _take_other_command(self, parts: Sequence[bytes | memoryview]) -> None:
+        self._beside_bytes = 0
+        for part in parts:
+            self._pass_on(part)
+        if not self._messages.command.field & RESPONSE:
+            self._left_alone_until = time.monotonic() + LEFT_ALONE_S
+            self._resume()
+
     def _answer(self, answer: Answer, context_id: int) -> None:
         response = store_response(self._messages.command, context_id, answer.status, answer.comment)
         try:
             self.socket.sendall(response)
         except (OSError, ValueError, AttributeError) as broken:
             raise PeerGone("the peer does not take our answer") from broken
+        self._must_speak = bool(self.assoc.dul.to_provider_queue.queue)  # or it would wait as long as instances come
 
     def _pass_on(self, raw: bytes | memoryview) -> None:
         """Hand a presentation data value to pynetdicom, as a PDU of its own."""
@@ -201,6 +231,9 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
 
     def _pause(self) -> bool:
         """Let pynetdicom's thread rest, unless it has a request to answer; say whether it rests."""
+        if self.assoc.dimse.msg_queue.queue:
+            self._resume()  # the request may have come long after it was announced
+            return False
         if time.monotonic() < self._left_alone_until:
             return False
         self.assoc._reactor_checkpoint.clear()
@@ -208,6 +241,11 @@ class StoringSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is no
 
     def _resume(self) -> None:
         self.assoc._reactor_checkpoint.set()
+
+    def _is_speaking(self) -> bool:
+        """Say whether fragments of a message wait to be sent, perhaps after others of it: no answer may mix with it."""
+        with self.assoc.dimse.turn:
+            return bool(self.assoc.dul.to_provider_queue.queue)
 
     def _is_given_up(self) -> bool:
         return bool(self.assoc._kill or self.assoc.dul._kill_thread)

@@ -4,9 +4,12 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 from pydicom.uid import UID
 from pynetdicom import AE, build_context
 from pynetdicom.dsutils import encode as encoded
@@ -63,7 +66,7 @@ class RawSender:
     """An association of pynetdicom's whose socket a test writes to and reads from by itself."""
 
     def __init__(self, port: int) -> None:
-        contexts = [build_context(CT_IMAGE, EXPLICIT), build_context(Verification)]
+        contexts = [build_context(CT_IMAGE, EXPLICIT), build_context(Verification), build_context(COMMITMENT)]
         entity = AE(ae_title="CT01")
         self.association = entity.associate(
             "127.0.0.1", port, contexts=contexts, ae_title="CTRIAGE", evt_handlers=SOCKET_HANDLERS
@@ -82,6 +85,14 @@ class RawSender:
         content = self._exactly(int.from_bytes(header[2:], "big"))
         at = content.index(struct.pack("<HHL", 0, 0x0900, 2)) + 8
         return int(struct.unpack_from("<H", content, at)[0])
+
+    def command_field(self) -> int:
+        """Read one PDU; return the command field of the message in it, 0 for a data set."""
+        header = self._exactly(6)
+        assert header[0] == 4, f"a PDU of type {header[0]}"
+        content = self._exactly(int.from_bytes(header[2:], "big"))
+        at = content.find(struct.pack("<HHL", 0, 0x0100, 2)) + 8
+        return int(struct.unpack_from("<H", content, at)[0]) if content[5] & 1 else 0
 
     def pdu_type(self) -> int:
         """Read the type of the next PDU; 0 where the connection ends."""
@@ -348,6 +359,144 @@ def test_an_event_is_reported_on_the_association_that_is_open(
     association.release()
     wait_until(lambda: not listener._desk.open_associations)
     assert not listener.event_report(names[0], report)
+
+
+def action_request(message: int) -> bytes:
+    return b"".join(
+        (
+            element(0x0003, padded(COMMITMENT)),
+            element(0x0100, struct.pack("<H", 0x0130)),
+            element(0x0110, struct.pack("<H", message)),
+            element(0x0800, struct.pack("<H", 1)),
+            element(0x1001, padded("1.2.840.10008.1.20.1.1")),
+            element(0x1008, struct.pack("<H", 1)),
+        )
+    )
+
+
+def report_response(number: int, *, has_dataset: bool = False) -> bytes:
+    return b"".join(
+        (
+            element(0x0002, padded(COMMITMENT)),
+            element(0x0100, struct.pack("<H", 0x8100)),
+            element(0x0120, struct.pack("<H", number)),
+            element(0x0800, struct.pack("<H", 1 if has_dataset else 0x0101)),
+            element(0x0900, struct.pack("<H", 0)),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commitment:
+    """A listener that is asked for commitment by a raw sender, and reports on its association when told to."""
+
+    sender: RawSender
+    names: list[str]
+    report: Callable[[], Future[bool]]
+
+    def ask(self, message: int) -> None:
+        """Send a request of one empty data set."""
+        self.sender.raw.sendall(pdu(pdv(action_request(message), command=True, context=5)))
+        self.sender.raw.sendall(pdu(pdv(b"", command=False, context=5)))
+
+
+@pytest.fixture
+def commitment(bridge: Any, listen: Any, sender: Any, make_slice: Any) -> Iterator[Commitment]:
+    """Return a sender that has asked for commitment once, and has its answer."""
+    names: list[str] = []
+
+    def answer(request: ServiceRequest) -> ServiceAnswer:
+        names.append(request.association)
+        return ServiceAnswer(status=0)
+
+    listener = listen(bridge, services={COMMITMENT: answer})
+    content = encoded(make_slice(), is_implicit_vr=True, is_little_endian=True) or b""
+    event = EventReport(
+        sop_class_uid=COMMITMENT, sop_instance_uid="1.2.840.10008.1.20.1.1", event_type_id=1, dataset=content
+    )
+    with ThreadPoolExecutor(2) as threads:
+        made = Commitment(
+            sender=sender(listener),
+            names=names,
+            report=lambda: threads.submit(listener.event_report, names[0], event),
+        )
+        made.ask(1)
+        assert made.sender.status() == 0
+        yield made
+
+
+def test_a_report_and_a_request_that_cross_are_both_answered(commitment: Commitment) -> None:
+    sender = commitment.sender
+    for number, has_dataset in ((1, False), (2, True)):
+        reported = commitment.report()
+        assert [0x0100, 0] == [sender.command_field(), sender.command_field()]
+        commitment.ask(2)
+        assert sender.command_field() == 0x8130
+        response = report_response(number, has_dataset=has_dataset)
+        sender.raw.sendall(pdu(pdv(response, command=True, context=5)))
+        if has_dataset:
+            sender.raw.sendall(pdu(pdv(b"", command=False, context=5)))
+        assert reported.result(20)
+    commitment.ask(3)
+    assert sender.command_field() == 0x8130
+
+
+def test_a_report_gets_through_while_instances_keep_coming(
+    commitment: Commitment, make_slice: Any, encode: Any
+) -> None:
+    sender, heard = commitment.sender, threading.Event()
+    one = pdu(pdv(store_request("1.2.3.4.1"), command=True), pdv(encode(make_slice(1)), command=False))
+    ahead = threading.Semaphore(16)
+
+    def keep_sending() -> None:
+        while ahead.acquire(timeout=20) and not heard.is_set():
+            sender.raw.sendall(one)
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(keep_sending)
+        reported = commitment.report()
+        try:
+            while (field := sender.command_field()) != 0x0100:
+                assert field == 0x8001
+                ahead.release()
+        finally:
+            heard.set()
+            ahead.release()
+        assert sender.command_field() == 0  # the report's data set, and no answer between the two
+        sending.result(20)
+    sender.raw.sendall(pdu(pdv(report_response(1), command=True, context=5)))
+    assert reported.result(20)
+
+
+def test_a_report_is_not_waited_for_once_its_association_has_ended(commitment: Commitment) -> None:
+    reported = commitment.report()
+    assert commitment.sender.command_field() == 0x0100
+    commitment.sender.raw.shutdown(socket.SHUT_RDWR)
+    assert not reported.result(10)
+
+
+def test_a_request_without_end_ends_the_association_before_it_fills_the_memory(
+    commitment: Commitment, bridge: Any, wait_until: Any
+) -> None:
+    raw = commitment.sender.raw
+    raw.sendall(pdu(pdv(action_request(2), command=True, context=5)))
+    part = pdu(pdv(bytes(200_000), command=False, last=False, context=5))
+    with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+        raw.sendall(part * 500)
+    assert [commitment.names[0]] == commitment.names
+
+
+def test_a_peer_that_speaks_tls_to_the_port_for_clear_text_is_told_of_as_such(
+    bridge: Any, listen: Any, wait_until: Any
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        listener = listen(bridge)
+        with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as stranger:
+            stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00" + bytes(512))
+            assert stranger.recv(1) in (b"", b"\7")
+        wait_until(lambda: any(each["event"] == "connection_turned_away" for each in logs))
+    (reason,) = [each["reason"] for each in logs if each["event"] == "connection_turned_away"]
+    assert "it spoke TLS at the port for clear text" in reason
 
 
 @pytest.mark.parametrize("instead", [pdu(b"", kind=2), pdu(bytes(4), kind=7), pdu(bytes(4), kind=0x53)])
