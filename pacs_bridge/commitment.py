@@ -293,16 +293,27 @@ def own_outcome(reference: Reference, *, held_class: str | None, has_file: bool)
     return COMMITTED if has_file else PROCESSING_FAILURE
 
 
-def relayed_outcome(said: Sequence[Said], *, rounds: int, is_due: bool) -> int | None:
-    """Judge what peers are asked to keep: one that keeps it is enough; None while one may still take it on.
+def keepers(named: Collection[str], passed_on_to: Collection[str]) -> frozenset[str]:
+    """Name who must keep an instance before its caller may delete it: who is to keep it of those it is passed on to.
 
-    When the time is over, what was failed last is passed on, and silence is a processing failure.
+    Where rules pass it on to none of them, whoever sends it there is not known here, so all of them must.
     """
-    if any(each.outcome == COMMITTED for each in said):
+    return frozenset(named).intersection(passed_on_to) or frozenset(named)
+
+
+def relayed_outcome(said: Sequence[Said], *, rounds: int, is_due: bool) -> int | None:
+    """Judge what peers are asked to keep: all of them have to; None while all may still take it on.
+
+    One that fails it for good is enough for a failure. When the time is over, what was failed last is passed on, and
+    silence is a processing failure.
+    """
+    missing = [each for each in said if each.outcome != COMMITTED]
+    if said and not missing:
         return COMMITTED
-    if not is_due and not all(each.is_final(rounds) for each in said):
+    final = missing if is_due else [each for each in missing if each.is_final(rounds)]
+    if said and not final:
         return None
-    return next((each.outcome for each in said if each.outcome is not None), PROCESSING_FAILURE)
+    return next((each.outcome for each in final if each.outcome is not None), PROCESSING_FAILURE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

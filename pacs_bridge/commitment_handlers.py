@@ -21,6 +21,7 @@ from pacs_bridge.commitment import (
     Reference,
     Refused,
     Said,
+    keepers,
     own_outcome,
     relayed_outcome,
     worded,
@@ -78,10 +79,11 @@ class DecideHandler:
 
     def _relayed(self, request: KeptRequest) -> Task[Outcomes]:
         is_due = self._is_over(request, self.limits.relay_s)
-        said = self._said(request)
+        said, to = self._said(request), self._passed_on_to(request)
         outcomes: dict[Reference, int] = {}
         for each in request.outcomes:
-            of_instance = [of_peer.get(each.sop_instance_uid, Said()) for of_peer in said.values()]
+            uid = each.sop_instance_uid
+            of_instance = [said[name].get(uid, Said()) for name in sorted(keepers(said, to.get(uid, ())))]
             outcome = relayed_outcome(of_instance, rounds=self.limits.rounds, is_due=is_due)
             if outcome is not None:
                 outcomes[each] = outcome
@@ -93,13 +95,16 @@ class DecideHandler:
     def _said(self, request: KeptRequest) -> Mapping[str, Mapping[str, Said]]:
         """Return what each destination has said: nothing yet where it has not been asked.
 
-        One that the settings do not name any more is not waited for; what it committed to stands.
+        Those that the settings do not name any more are not waited for: what they said counts where none is named.
         """
         said, named = self.commitments.said_of_request(request.id), committing(self.desk.settings)
         uids = [each.sop_instance_uid for each in request.outcomes]
-        asked = {name: marked(said.get(name, {}), self.commitments.still_to_forward(name, uids)) for name in named}
-        gone = {name: _given_up(of_it) for name, of_it in said.items() if name not in named}
-        return {**asked, **gone}
+        if not named:
+            return {name: _given_up(of_it) for name, of_it in said.items()}
+        return {name: marked(said.get(name, {}), self.commitments.still_to_forward(name, uids)) for name in named}
+
+    def _passed_on_to(self, request: KeptRequest) -> Mapping[str, Collection[str]]:
+        return self.commitments.passed_on_to([each.sop_instance_uid for each in request.outcomes])
 
     def _is_over(self, request: KeptRequest, after_s: float) -> bool:
         return self.desk.now() >= request.asked_at + timedelta(seconds=after_s)
@@ -150,7 +155,9 @@ class ReportHandler:
 
     def _tell(self, request: KeptRequest) -> None:
         asking, report = request.asking, written_report(request.report())
-        ways = dict.fromkeys((asking.association, self.surroundings.associations.get(asking.caller, "")))
+        ways = dict.fromkeys(
+            (asking.association, self.surroundings.associations.get((asking.caller, asking.address), ""))
+        )
         if any(self.surroundings.event_report(way, report) for way in ways if way):
             return
         peer = self.peer_of(asking.caller, asking.address)

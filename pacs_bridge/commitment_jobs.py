@@ -65,7 +65,7 @@ def report_job(request: KeptRequest) -> JobRequest:
         key=report_key(request),
         kind=REPORT,
         payload={REQUEST: request.id, "caller": request.asking.caller, "times": request.times},
-        group=f"{REPORT}:{request.asking.caller}",
+        group=f"{REPORT}:{request.asking.caller}@{request.asking.address}",
         caller=request.asking.caller,
         priority=STAT,
         max_attempts=ATTEMPTS,

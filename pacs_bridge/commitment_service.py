@@ -40,14 +40,14 @@ class Surroundings:
     """What storage commitment needs of pieces that are made after it.
 
     ``event_report``: send one over an association of the listener, False where that is not open any more. ``declare``:
-    tell the arrival which images a series has. ``wake``: let the worker look for jobs. ``associations``: by caller, the
-    one over which it asked last.
+    tell the arrival which images a series has. ``wake``: let the worker look for jobs. ``associations``: by a caller's AE
+    title and address, the one over which it asked last.
     """
 
     event_report: Callable[[str, EventReport], bool] = lambda association, report: False
     declare: Callable[[ExpectedInstances], None] = lambda expected: None
     wake: Callable[[], None] = lambda: None
-    associations: dict[str, str] = field(default_factory=dict)
+    associations: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def caller_of(settings: Settings, ae_title: str, address: str) -> Caller:
@@ -138,7 +138,7 @@ class CommitmentService:
         asked, at = read_request(request), self.now()
         held = self.commitments.held([each.sop_instance_uid for each in asked.references])
         asking = Asking(caller=request.calling_ae, address=request.address, association=request.association, mode=mode)
-        self.surroundings.associations[request.calling_ae] = request.association
+        self.surroundings.associations[request.calling_ae, request.address] = request.association
         with self.database.transaction():
             self._follow_up(self.commitments.accept(asking, asked, at=at), at)
         _log.info("commitment_requested", caller=request.calling_ae, mode=mode, instances=len(asked.references))
@@ -156,7 +156,7 @@ class CommitmentService:
                 self.queue.submit(relay_job(request, destination), now=at)
         else:
             self.queue.submit(report_job(request), now=at)
-        for earlier in self.commitments.unreported_of(request.asking.caller):
+        for earlier in self.commitments.unreported_of(request.asking):
             self.queue.hurry(report_key(earlier), now=at)
 
     def _declared(

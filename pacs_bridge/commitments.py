@@ -213,9 +213,10 @@ class Commitments:
             connection.execute(self._sql["forget_references"], {"id": number})
             connection.execute(self._sql["forget_said_of_request"], {"id": number})
 
-    def unreported_of(self, caller: str) -> list[KeptRequest]:
-        """Return the decided requests whose caller has not heard of it yet, the oldest first."""
-        return [self.request(row["id"]) for row in self._rows("unreported_of", caller=caller)]
+    def unreported_of(self, asking: Asking) -> list[KeptRequest]:
+        """Return the decided requests of which this caller, at this address, has not heard yet, the oldest first."""
+        rows = self._rows("unreported_of", caller=asking.caller, address=asking.address)
+        return [self.request(row["id"]) for row in rows]
 
     def is_promised(self, study: str) -> bool:
         """Say whether a study holds anything that was promised to a sender, or is being asked for."""
@@ -290,6 +291,13 @@ class Commitments:
         """Return the instances that are still on their way to a destination."""
         uids = json.dumps(list(sop_instance_uids))
         return [row["sop_instance_uid"] for row in self._rows("still_to_forward", destination=destination, uids=uids)]
+
+    def passed_on_to(self, sop_instance_uids: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Return the destinations that instances are passed on to, or were; none is named where no rule says so."""
+        names: dict[str, list[str]] = {}
+        for row in self._rows("passed_on_to", uids=json.dumps(list(sop_instance_uids))):
+            names.setdefault(row["sop_instance_uid"], []).append(row["destination"])
+        return names
 
     def hear(self, commitment: PeerCommitment, report: CommitmentReport) -> None:
         """Note what a peer reports; instances that were not asked for are passed over."""

@@ -1,5 +1,7 @@
 -- name: transactions_of
-select id, digest, state from commitment_requests where caller = :caller and transaction_uid = :transaction_uid order by id
+-- Of one title at one address: another scanner may bear the same title.
+select id, digest, state from commitment_requests
+where caller = :caller and address = :address and transaction_uid = :transaction_uid order by id
 
 -- name: add_request
 insert into commitment_requests (caller, address, association, transaction_uid, digest, mode, asked_at)
@@ -12,7 +14,7 @@ values (:request_id, :place, :sop_class_uid, :sop_instance_uid)
 
 -- name: ask_again
 -- The same over another association: the report goes there. What was reported is decided about anew.
-update commitment_requests set association = :association, address = :address, times = times + 1,
+update commitment_requests set association = :association, times = times + 1,
   openings = openings + (state = 'reported'), asked_at = iif(state = 'reported', :asked_at, asked_at),
   state = iif(state = 'reported', 'open', state)
 where id = :id
@@ -62,7 +64,8 @@ values (:sop_instance_uid, :id, :at) on conflict do nothing
 update commitment_requests set state = :state where id = :id
 
 -- name: unreported_of
-select id from commitment_requests where caller = :caller and state = 'decided' order by id
+select id from commitment_requests
+where caller = :caller and address = :address and state = 'decided' order by id
 
 -- name: is_promised
 -- Retention asks: does a study hold what was promised to a sender, or what is being asked for?
@@ -122,3 +125,7 @@ where commitment_id = :id and sop_instance_uid = :sop_instance_uid
 select i.sop_instance_uid from forwards f join instances i on i.id = f.instance_id
 where f.destination = :destination and f.state = 'pending'
   and i.sop_instance_uid in (select value from json_each(:uids))
+
+-- name: passed_on_to
+select i.sop_instance_uid, f.destination from forwards f join instances i on i.id = f.instance_id
+where i.is_current = 1 and i.sop_instance_uid in (select value from json_each(:uids))

@@ -31,6 +31,7 @@ from pacs_bridge.commitment import (
     Refused,
     Said,
     declared_series,
+    keepers,
     own_outcome,
     read_report,
     read_request,
@@ -255,9 +256,21 @@ def test_only_what_the_archive_holds_under_its_class_with_its_file_is_kept(
 
 
 @given(told=st.lists(said), rounds=st.integers(1, 3), is_due=st.booleans())
-def test_success_is_relayed_only_where_a_peer_has_committed(told: list[Said], rounds: int, *, is_due: bool) -> None:
+def test_success_is_relayed_only_where_every_keeper_has_committed(
+    told: list[Said], rounds: int, *, is_due: bool
+) -> None:
     outcome = relayed_outcome(told, rounds=rounds, is_due=is_due)
-    assert (outcome == COMMITTED) == any(each.outcome == COMMITTED for each in told)
+    assert (outcome == COMMITTED) == (told != [] and all(each.outcome == COMMITTED for each in told))
+
+
+names = st.frozensets(st.sampled_from("abcd"))
+
+
+@given(named=names, to=names)
+def test_those_that_an_instance_is_passed_on_to_must_keep_it_else_all(
+    named: frozenset[str], to: frozenset[str]
+) -> None:
+    assert (named & to or named) == keepers(named, to)
 
 
 @given(st.lists(said), st.integers(1, 3))
@@ -266,12 +279,16 @@ def test_when_the_time_is_over_every_instance_has_an_outcome(told: list[Said], r
 
 
 @given(st.lists(said), st.integers(1, 3))
-def test_a_failure_is_relayed_before_its_time_only_when_no_peer_may_still_commit(told: list[Said], rounds: int) -> None:
+def test_a_failure_is_relayed_before_its_time_only_when_a_keeper_has_failed_for_good(
+    told: list[Said], rounds: int
+) -> None:
     outcome = relayed_outcome(told, rounds=rounds, is_due=False)
+    failed = [each for each in told if each.outcome != COMMITTED]
+    final = [each for each in failed if each.given_up or each.outcome in HOPELESS or each.failures >= rounds]
     if outcome not in (None, COMMITTED):
-        assert all(each.given_up or each.outcome in HOPELESS or each.failures >= rounds for each in told)
+        assert final or not told
     if outcome in (CLASS_INSTANCE_CONFLICT, RESOURCE_LIMITATION, NO_SUCH_INSTANCE):
-        assert outcome in [each.outcome for each in told]
+        assert outcome in [each.outcome for each in final]
 
 
 def test_a_failure_of_what_is_still_on_its_way_says_nothing() -> None:

@@ -110,13 +110,46 @@ def test_a_failure_of_what_is_still_to_be_forwarded_is_not_believed(make_house: 
     assert [NO_SUCH_INSTANCE] == house.outcomes
 
 
-def test_one_keeper_of_two_is_enough(make_house: MakeHouse, make_peer: MakePeer) -> None:
-    keeper, other = make_peer(keeps={ct(1).sop_instance_uid}), make_peer(status=NOT_AUTHORISED)
+def test_one_keeper_of_two_is_not_enough_where_no_rule_says_which(make_house: MakeHouse, make_peer: MakePeer) -> None:
+    keeper, other = make_peer(keeps={ct(1).sop_instance_uid}), make_peer(reports=False)
     second = replace_name(pacs(other), "other")
     house = make_house(caller("relay"), destination=(second, pacs(keeper)), linger_s=10.0)
     house.ask(*house.receive(1))
     house.run()
+    assert [] == house.told
+    assert 0 == house.report(keeper.verdict(other.requests[0]))
+    house.run()
     assert [COMMITTED] == house.outcomes
+
+
+def test_a_keeper_that_refuses_fails_what_another_has_committed_to(make_house: MakeHouse, make_peer: MakePeer) -> None:
+    keeper, other = make_peer(keeps={ct(1).sop_instance_uid}), make_peer(status=NOT_AUTHORISED)
+    house = make_house(caller("relay"), destination=(replace_name(pacs(other), "other"), pacs(keeper)), linger_s=10.0)
+    house.ask(*house.receive(1))
+    house.run()
+    assert [PROCESSING_FAILURE] == house.outcomes
+
+
+def test_the_word_of_the_pacs_that_the_images_are_forwarded_to_is_what_counts(
+    make_house: MakeHouse, make_peer: MakePeer
+) -> None:
+    keeper, other = make_peer(keeps={ct(1).sop_instance_uid}), make_peer(status=NOT_AUTHORISED)
+    both = (replace_name(pacs(other), "other"), pacs(keeper))
+    house = make_house(caller("relay"), destination=both, forward=(Forward(to="pacs"),), linger_s=10.0)
+    house.ask(*house.receive(1))
+    house.run()
+    assert [COMMITTED] == house.outcomes
+
+
+def test_the_word_of_another_than_the_pacs_that_the_images_are_forwarded_to_does_not_count(
+    make_house: MakeHouse, make_peer: MakePeer
+) -> None:
+    keeper, other = make_peer(keeps={ct(1).sop_instance_uid}), make_peer(status=NOT_AUTHORISED)
+    both = (replace_name(pacs(other), "other"), pacs(keeper))
+    house = make_house(caller("relay"), destination=both, forward=(Forward(to="other"),), linger_s=10.0)
+    house.ask(*house.receive(1))
+    house.run()
+    assert [PROCESSING_FAILURE] == house.outcomes
 
 
 def test_a_pacs_that_offers_no_commitment_fails_the_request_at_once(make_house: MakeHouse, make_peer: MakePeer) -> None:

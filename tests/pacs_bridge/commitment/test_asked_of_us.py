@@ -147,6 +147,26 @@ def test_a_request_is_kept_over_a_restart_and_told_on_the_callers_next_associati
     assert {"1.9.1", "1.9.2"} == {report.transaction_uid for _, report in after.told}
 
 
+def test_two_scanners_of_one_title_hear_each_its_own_report(make_house: MakeHouse) -> None:
+    house = make_house(*(Caller(ae_title="CT01", address=f"10.1.2.{n}", commitment="own") for n in (3, 4)))
+    house.open = {"A", "B"}
+    house.ask(*house.receive(1), address="10.1.2.3", association="A")
+    house.ask(ct(2), address="10.1.2.4", association="B")  # under the same Transaction UID
+    house.ask(ct(1), address="10.1.2.4", association="B", transaction="1.9.2")
+    house.run_until(90)
+    told = {(way, report.transaction_uid): list(report.outcomes.values()) for way, report in house.told}
+    assert {("A", "1.9.1"): [COMMITTED], ("B", "1.9.1"): [NO_SUCH_INSTANCE], ("B", "1.9.2"): [COMMITTED]} == told
+
+
+def test_a_report_never_goes_to_another_scanner_of_the_same_title(make_house: MakeHouse) -> None:
+    house = make_house(*(Caller(ae_title="CT01", address=f"10.1.2.{n}", commitment="own") for n in (3, 4)))
+    house.open = {"B"}
+    house.ask(*house.receive(1), address="10.1.2.3", association="gone")
+    house.ask(ct(1), address="10.1.2.4", association="B", transaction="1.9.2")
+    house.run()
+    assert [("B", "1.9.2")] == [(way, report.transaction_uid) for way, report in house.told]
+
+
 def test_a_job_that_can_never_be_done_is_told_as_a_failure(own: House) -> None:
     own.ask(*own.receive(1))
     job = own.job(DECIDE)
