@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Final
 
+from pynetdicom import DEFAULT_TRANSFER_SYNTAXES
+
 from pacs_bridge.conformance_objects import COMMON, CREATED, WHERE_KNOWN, CreatedObject
 from pacs_bridge.conformance_page import Block, Drawing, Grid, Section
 from pacs_bridge.conformance_services import (
@@ -14,6 +16,7 @@ from pacs_bridge.conformance_services import (
     N_ANSWERS,
     ToldStatus,
 )
+from pacs_bridge.forward_reconcile import STUDY_ROOT_FIND
 from pacs_bridge.negotiation import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
@@ -84,6 +87,8 @@ def _services(settings: Settings) -> Iterator[tuple[str, str, str]]:
     asks = any(destination.commitment for destination in settings.destination)
     commits = any(settings.commitment_of(caller) != "off" for caller in settings.caller)
     yield "Storage Commitment Push Model", _yes(asks), _yes(commits)
+    if settings.forward:
+        yield class_name(STUDY_ROOT_FIND), "Yes", "No"
 
 
 def _sent(settings: Settings) -> list[CreatedObject]:
@@ -166,7 +171,14 @@ def _ae(settings: Settings) -> Section:
 
 def _sop_classes(settings: Settings) -> Section:
     sent = {told.sop_class_uid for told in _sent(settings)}
-    rows = [(each.name, each.sop_class_uid, "SCP") for each in supported_contexts(services_of(settings))]
+    asks = any(destination.commitment for destination in settings.destination)
+    ours = {VERIFICATION, *((STORAGE_COMMITMENT,) if asks else ())}
+    rows = [
+        (each.name, each.sop_class_uid, "SCU, SCP" if each.sop_class_uid in ours else "SCP")
+        for each in supported_contexts(services_of(settings))
+    ]
+    if settings.forward:
+        rows.append((class_name(STUDY_ROOT_FIND), STUDY_ROOT_FIND, "SCU"))
     for uid in storage_classes():
         rows.append((class_name(uid), uid, "SCU, SCP" if settings.forward or uid in sent else "SCP"))
     grid = Grid(title="SOP classes", columns=("SOP class", "UID", "role"), rows=rows)
@@ -212,7 +224,18 @@ def _initiated(settings: Settings) -> Iterator[Section]:
         yield Section(title="Send", blocks=["No destination is set: no association is initiated for results."])
     if any(settings.commitment_of(caller) != "off" for caller in settings.caller):
         yield _reports()
-    yield Section(title="Check", blocks=["`ctriage check` sends C-ECHO to each destination when a person asks for it."])
+    if settings.forward:
+        text = "`ctriage forward reconcile` asks a destination which images it holds, when a person asks for it."
+        yield Section(title="Reconcile", blocks=[text, _proposed(STUDY_ROOT_FIND, _PLAIN)])
+    text = "`ctriage check` sends C-ECHO to each destination when a person asks for it."
+    yield Section(
+        title="Check", blocks=[text, _proposed(VERIFICATION, ", ".join(map(class_name, DEFAULT_TRANSFER_SYNTAXES)))]
+    )
+
+
+def _proposed(sop_class: str, syntaxes: str) -> Grid:
+    rows = [(class_name(sop_class), sop_class, syntaxes, "SCU", "none")]
+    return Grid(title="Proposed presentation contexts", columns=_CONTEXT, rows=rows)
 
 
 def _sends_to(settings: Settings, peer: Destination) -> Section:
@@ -449,6 +472,7 @@ _PLAIN: Final = f"{class_name(EXPLICIT_LITTLE)}, {class_name(IMPLICIT_LITTLE)}"
 _REJECTIONS: Final = (
     ("calling AE title not recognized", "1 (permanent), 1 (user), 3", "caller or address not in the settings"),
     ("called AE title not recognized", "1 (permanent), 1 (user), 7", "this AE was called by another title"),
+    ("no reason given", "1 (permanent), 1 (user), 1", "the caller is let in over TLS only, and spoke none"),
     ("local limit exceeded", "2 (transient), 3 (presentation), 2", "too many associations are open"),
 )
 

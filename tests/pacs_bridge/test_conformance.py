@@ -90,6 +90,14 @@ def test_services_are_told_only_where_they_are_offered() -> None:
     assert STORAGE_COMMITMENT in accepted_by(FULL)
 
 
+def test_what_is_asked_of_peers_is_told_where_the_settings_have_it_asked() -> None:
+    query = "| Study Root Query/Retrieve Information Model - FIND | 1.2.840.10008.5.1.4.1.2.2.1 | SCU |"
+    assert (True, False) == (query in text_of(FULL), query in text_of(Settings()))
+    asking = Settings(destination=(PACS.model_copy(update={"commitment": True}),))
+    assert "| Storage Commitment Push Model | 1.2.840.10008.1.20.1 | SCU, SCP |" in text_of(asking)
+    assert "| Verification | 1.2.840.10008.1.1 | SCU, SCP |" in text_of(Settings())
+
+
 def test_the_statement_speaks_of_the_settings_in_force() -> None:
     text = text_of(FULL)
     for told in (
