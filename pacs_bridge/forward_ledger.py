@@ -56,7 +56,8 @@ class ForwardLedger:
     def note(self, facts: InstanceFacts, calling_ae: str, at: datetime) -> tuple[str, ...]:
         """Promise an instance that is new to the index to the destinations that rules name, and return their names.
 
-        To be called in the transaction that entered it, not for what is ours. Costs no statement where no rule matches.
+        To be called in the transaction that entered it. What this archive made itself, come back, is not promised to
+        anybody; what another ctriage made is. Costs no statement where no rule matches.
         """
         if not self._rules.rules:
             return ()

@@ -56,7 +56,7 @@ class Consequences:
     """What an arrival sets off. Both are called inside the transaction that notes what happened.
 
     What they write to the database is committed with it; when one raises, nothing has happened and the sender hears so.
-    ``on_new``: an instance is new to the index and not ours; with its sender and the instant.
+    ``on_new``: an instance is new to the index, whoever made it; with its sender and the instant.
     """
 
     on_instruction: Callable[[Instruction], None]
@@ -146,8 +146,7 @@ class Intake:
         added = self._archive.add(facts, entry.stored, entry.calling_ae, at, is_ours=ours)
         if added is not Added.NEW:
             return state
-        if not ours:
-            self._consequences.on_new(facts, entry.calling_ae, at)
+        self._consequences.on_new(facts, entry.calling_ae, at)
         event = _event(facts, entry.association, at)
         return self._arrived(state, event) if facts.is_ct and not ours else self._followed(state, _aside(event))
 

@@ -1,7 +1,9 @@
 -- name: note
+-- Not what this archive made itself, come back; what another's ctriage made is an image like any other.
 insert into forwards (destination, instance_id, study_instance_uid, state, changed_at)
 select :destination, id, study_instance_uid, 'pending', :at from instances
 where sop_instance_uid = :sop_instance_uid and is_current = 1
+  and not exists (select 1 from result_objects where sop_instance_uid = :sop_instance_uid)
 on conflict do nothing
 
 -- name: verdicts_of
@@ -16,12 +18,13 @@ on conflict do nothing
 -- What rules ask about the instances of a study, each combination once.
 select distinct calling_ae, facts ->> '$.modality' as modality,
   facts ->> '$.study_description' as study_description, facts ->> '$.series_description' as series_description
-from instances where study_instance_uid = :study_instance_uid and is_current = 1 and is_ours = 0
+from instances where study_instance_uid = :study_instance_uid and is_current = 1
 
 -- name: note_all
 insert into forwards (destination, instance_id, study_instance_uid, state, changed_at)
 select :destination, id, study_instance_uid, 'pending', :at from instances
-where study_instance_uid = :study_instance_uid and is_current = 1 and is_ours = 0
+where study_instance_uid = :study_instance_uid and is_current = 1
+  and not exists (select 1 from result_objects as made where made.sop_instance_uid = instances.sop_instance_uid)
   and calling_ae = :calling_ae and facts ->> '$.modality' = :modality
   and facts ->> '$.study_description' = :study_description
   and facts ->> '$.series_description' = :series_description

@@ -12,6 +12,7 @@ from pacs_bridge.archive import Archive
 from pacs_bridge.forward_ledger import ForwardLedger, Unbatched, bring_back
 from pacs_bridge.forward_rules import ForwardRules
 from pacs_bridge.instance import InstanceFacts
+from pacs_bridge.ledger import KeptObject, Ledger
 from pacs_bridge.settings import Forward
 from pipeline.model import Priority, Provenance, Report, StudyStatus
 from scheduler.database import Database
@@ -33,7 +34,9 @@ class Bench:
         asked = ForwardRules(rules=rules, ae_titles=AE_TITLES)
         self.forwards = ForwardLedger(self.database, asked, folder / "archive")
 
-    def receive(self, number: int, *, caller: str = "CT01", content: bytes = b"", **facts: Any) -> str:
+    def receive(
+        self, number: int, *, caller: str = "CT01", content: bytes = b"", is_ours: bool = False, **facts: Any
+    ) -> str:
         """Enter an instance as the intake does; returns what the index made of it."""
         known = InstanceFacts(
             study_instance_uid=STUDY,
@@ -45,7 +48,7 @@ class Bench:
         )
         stored = self.archive.store(known, content or b"%d" % number, EXPLICIT, caller)
         with self.database.transaction():
-            added = self.archive.add(known, stored, caller, NOW)
+            added = self.archive.add(known, stored, caller, NOW, is_ours=is_ours)
             if added.value == "new":
                 self.forwards.note(known, caller, NOW)
         return added.value
@@ -143,15 +146,35 @@ def test_a_report_sends_what_is_there_and_what_comes_late_but_not_back(bench: Ca
     assert {"pacs": 3} == house.waiting()
 
 
-def test_results_of_ours_are_not_passed_on_with_a_study(bench: Callable[..., Bench]) -> None:
-    house = bench(Forward(to="pacs", priority=Priority.STAT))
-    facts = InstanceFacts(
-        study_instance_uid=STUDY, series_instance_uid="1.9", sop_instance_uid="1.9.1", sop_class_uid="1.2"
+def publish(house: Bench, sop_instance_uid: str) -> None:
+    """Make an instance a result object of this archive's own."""
+    made = KeptObject(
+        kind="sr",
+        index=1,
+        sop_instance_uid=sop_instance_uid,
+        sop_class_uid="1.2",
+        series_instance_uid="1.9",
+        path="",
+        sha256="",
     )
-    house.archive.add(facts, house.archive.store(facts, b"x", EXPLICIT, "X"), "X", NOW, is_ours=True)
+    Ledger(house.database).commit(report((), None, 1), provenance_key="", timings_s={}, objects=[made])
+
+
+def test_results_of_ours_are_not_passed_on_when_they_come_back(bench: Callable[..., Bench]) -> None:
+    house = bench(Forward(to="pacs", priority=Priority.STAT), Forward(to="backup"))
+    publish(house, f"{STUDY}.1.9")
+    house.receive(9, manufacturer="ctriage")
     house.receive(1)
     house.conclude(priority=Priority.STAT)
-    assert ({"pacs": 1}, Priority.STAT) == (house.waiting(), house.forwards.priority(STUDY))
+    assert ({"pacs": 1, "backup": 1}, Priority.STAT) == (house.waiting(), house.forwards.priority(STUDY))
+
+
+def test_what_another_ctriage_made_is_passed_on_but_not_back_to_it(bench: Callable[..., Bench]) -> None:
+    house = bench(Forward(to="pacs", priority=Priority.STAT), Forward(to="backup"))
+    house.receive(1, manufacturer="ctriage", is_ours=True, caller="PACS")
+    house.receive(2, manufacturer="ctriage", is_ours=True, caller="BACKUP")
+    house.conclude(priority=Priority.STAT)
+    assert {"pacs": 1, "backup": 1} == house.waiting()
 
 
 def test_a_batch_is_settled_instance_by_instance(bench: Callable[..., Bench]) -> None:

@@ -117,6 +117,16 @@ def test_what_is_no_ct_or_is_our_own_is_kept_and_sets_nothing_off(bridge: Any, r
     assert bridge.archive.study("1.2.3").state == "kept"
 
 
+def test_what_some_ctriage_made_is_told_as_new_like_any_other(bridge: Any, receive: Any) -> None:
+    new: list[str] = []
+    bridge.intake._consequences = Consequences(
+        on_instruction=lambda _: None, on_new=lambda facts, _caller, _at: new.append(facts.manufacturer)
+    )
+    send(bridge, receive, 1, Manufacturer="ctriage")
+    send(bridge, receive, 1, Manufacturer="ctriage")
+    assert ["ctriage"] == new
+
+
 def test_a_scanners_page_is_part_of_its_ct_study(bridge: Any, receive: Any) -> None:
     send(bridge, receive, 1, SOPClassUID=SECONDARY_CAPTURE)
     bridge.clock.advance(60)
