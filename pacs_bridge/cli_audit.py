@@ -192,8 +192,19 @@ def _row(record: "Record") -> Sequence[object]:
         ", ".join(_study_keys(record) or _ids(record, "110180")) or None,
         ", ".join(_ids(record, "2")) or None,
         _images(record) or None,
-        event.get("EventOutcomeDescription", "ok" if event["EventOutcomeIndicator"] == "0" else "failed"),
+        "; ".join([event.get("EventOutcomeDescription", _outcome(event)), *_decided(record)]),
     )
+
+
+def _outcome(event: dict[str, Any]) -> str:
+    return "ok" if event["EventOutcomeIndicator"] == "0" else "failed"
+
+
+def _decided(record: "Record") -> Iterator[str]:
+    """Say what was decided about a study, by a person or by a rule."""
+    for each in record.message["ParticipantObjectIdentification"]:
+        if each["ParticipantObjectIDTypeCode"]["csd-code"] == "110180":
+            yield from (f"{detail['type']}: {detail['value']}" for detail in each.get("ParticipantObjectDetail", ()))
 
 
 _WAYS: Final = {"110153": "from ", "110152": "to "}

@@ -346,15 +346,16 @@ def test_show_tells_who_sent_what_of_whom(open_trail: Open, folder: Path, clock:
     with closing(open_trail()) as trail:
         trail.record(audit.instances_received(Party(name="CT01", address="10.1.2.3"), SHARE, at=clock()))
         trail.record(refusal("unknown caller"))
+        trail.record(audit.study_deleted(SHARE, why="by age", at=clock()))
     status, shown = ctriage(folder, "show")
-    expected = ("from CT01@10.1.2.3", "k1", "P1", "7", "unknown caller")
+    expected = ("from CT01@10.1.2.3", "k1", "P1", "7", "unknown caller", "by age")
     assert (0, True) == (status, all(each in shown for each in expected))
     _, of_study = ctriage(folder, "show", "--study", "1.2.3", "--json")
-    assert [2] == [each["number"] for each in json.loads(of_study)["records"]]
-    assert [2] == [
+    assert [2, 4] == [each["number"] for each in json.loads(of_study)["records"]]
+    assert [2, 4] == [
         each["number"] for each in json.loads(ctriage(folder, "show", "--study", "k1", "--json")[1])["records"]
     ]
-    assert 3 == ctriage(folder, "show", "--xml")[1].count("<AuditMessage>")
+    assert 4 == ctriage(folder, "show", "--xml")[1].count("<AuditMessage>")
     later = (clock() + timedelta(days=2)).strftime("%Y-%m-%d")
     assert [] == json.loads(ctriage(folder, "show", "--since", later, "--json")[1])["records"]
 
