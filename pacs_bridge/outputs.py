@@ -1,4 +1,4 @@
-"""Where do result objects go: to a PACS by C-STORE, or into a folder."""
+"""How do result objects get into a folder, each whole or not at all?"""
 
 import os
 import shutil
@@ -7,21 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pacs_bridge.files import sync_folder
-from pacs_bridge.send import Peer, send_files
 from scheduler.errors import Permanent, Transient
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOutput:
-    """Delivers by C-STORE. A PACS keeps an instance it is sent twice once, so doing it again is harmless."""
-
-    name: str
-    peer: Peer
-    calling_ae: str
-
-    def deliver(self, objects: Sequence[Path]) -> None:
-        """See pipeline.ports.Output."""
-        send_files(objects, self.peer, calling_ae=self.calling_ae).raise_failure()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Do both outputs keep the promises of every output?"""
+"""Do a folder and a peer keep the promises of every output?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from pacs_bridge.outputs import FolderOutput, StoreOutput
+from pacs_bridge.destinations import Destination, deliver
+from pacs_bridge.ledger import KeptObject
+from pacs_bridge.outputs import FolderOutput
 from pacs_bridge.part10 import file_header, read_file
 from pacs_bridge.send import Peer
 from pipeline.ports import Output
@@ -42,7 +44,48 @@ class TestFolderOutput(OutputContract):
         return {path.name: path.read_bytes() for path in self.results.glob("v1/*")}
 
 
-class TestStoreOutput(OutputContract):
+class Delivered:
+    """A destination as the service delivers to it, seen as an Output: result objects, and the folder of their study."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.name = destination.name
+        self._destination = destination
+
+    def deliver(self, objects: Sequence[Path]) -> None:
+        """See pipeline.ports.Output."""
+        deliver(self._destination, [kept(path) for path in objects], objects, "abc/v1")
+
+
+def kept(path: Path) -> KeptObject:
+    file = read_file(path)
+    return KeptObject(
+        kind="sr",
+        index=int(path.stem),
+        sop_instance_uid=file.sop_instance_uid,
+        sop_class_uid=file.sop_class_uid,
+        series_instance_uid="1.2.3.4",
+        path="",
+        sha256="",
+    )
+
+
+class TestResultsFolder(OutputContract):
+    @pytest.fixture(autouse=True)
+    def _around(self, make_slice: Any, encode: Any) -> None:
+        self.slices = (make_slice, encode)
+
+    def make_output(self, tmp_path: Path) -> Output:
+        self.results = tmp_path / "results"
+        return Delivered(Destination(name="results", send=("sr",), folder=self.results))
+
+    def make_objects(self, tmp_path: Path) -> Sequence[Path]:
+        return write_slices(tmp_path, *self.slices)
+
+    def arrived(self, output: Output) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.results.rglob("*.dcm")}
+
+
+class TestPeer(OutputContract):
     @pytest.fixture(autouse=True)
     def _around(self, bridge: Any, listen: Any, make_slice: Any, encode: Any) -> None:
         self.slices = (make_slice, encode)
@@ -51,7 +94,7 @@ class TestStoreOutput(OutputContract):
 
     def make_output(self, tmp_path: Path) -> Output:
         peer = Peer(ae_title="CTRIAGE", host="127.0.0.1", port=self.port)
-        return StoreOutput(name="pacs", peer=peer, calling_ae="CTRIAGE")
+        return Delivered(Destination(name="pacs", send=("sr",), folder=tmp_path, peer=peer))
 
     def make_objects(self, tmp_path: Path) -> Sequence[Path]:
         folder = tmp_path / "objects"

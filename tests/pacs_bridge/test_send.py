@@ -1,5 +1,6 @@
 """Do files reach real peers as the bytes they are, and is what goes wrong told apart?"""
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from pacs_bridge.front_desk import Known
-from pacs_bridge.outputs import FolderOutput, StoreOutput
+from pacs_bridge.outputs import FolderOutput
 from pacs_bridge.part10 import file_header, read_file
-from pacs_bridge.send import Peer, echo, send_files
-from scheduler.errors import Permanent, Transient
+from pacs_bridge.send import Peer, SendFailure, SendResult, echo, send_files, unreadable_file
+from scheduler.errors import Broke, Permanent, Transient
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 WriteFile = Callable[..., Path]
@@ -111,14 +112,6 @@ def test_echo_is_answered(bridge: Any, listen: Any) -> None:
     echo(peer_of(listen(bridge)), calling_ae="CTRIAGE")
 
 
-def test_a_store_output_delivers_and_may_do_so_again(bridge: Any, listen: Any, write_file: WriteFile) -> None:
-    output = StoreOutput(name="pacs", peer=peer_of(listen(bridge)), calling_ae="CTRIAGE")
-    path = write_file()
-    output.deliver([path])
-    output.deliver([path])
-    assert len(bridge.archive.instances_of("1.2.3", "1.2.3.4")) == 1
-
-
 def test_a_folder_output_copies_files_whole_and_may_do_so_again(write_file: WriteFile, tmp_path: Path) -> None:
     results = tmp_path / "results" / "abc" / "v1"
     output = FolderOutput(name="folder", place=lambda source: results / source.name)
@@ -153,3 +146,25 @@ def test_orthanc_takes_what_is_sent_and_refused_classes_are_permanent(
     private = send_files([write_file(SOPClassUID="1.3.12.2.1107.5.9.1")], peer, calling_ae="CTRIAGE")
     with pytest.raises(Permanent, match="does not take"):
         private.raise_failure()
+
+
+def test_a_file_that_is_gone_is_permanent_and_what_the_machine_cannot_read_now_is_its_own_trouble(
+    bridge: Any, listen: Any, write_file: WriteFile, tmp_path: Path
+) -> None:
+    (tmp_path / "folder.dcm").mkdir()
+    paths = [tmp_path / "gone.dcm", tmp_path / "folder.dcm", write_file()]
+    result = send_files(paths, peer_of(listen(bridge)), calling_ae="CTRIAGE")
+    assert ((paths[2],), [Permanent, Broke]) == (result.sent, [type(each.problem) for each in result.failures])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_only_a_file_that_is_gone_is_refused_for_good(number: int) -> None:
+    assert Permanent is type(unreadable_file(OSError(errno.ENOENT, "gone")))
+    assert Broke is type(unreadable_file(OSError(number, "passes")))
+
+
+def test_what_the_peer_did_is_told_before_what_this_machine_did() -> None:
+    problems = (Permanent("refused"), Broke("no descriptors"), Transient("away"))
+    result = SendResult(failures=tuple(SendFailure(path=Path("a"), problem=each) for each in problems))
+    with pytest.raises(Transient, match=r"away \(3 objects did not arrive\)"):
+        result.raise_failure()

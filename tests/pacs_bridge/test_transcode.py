@@ -285,6 +285,11 @@ def test_a_file_that_cannot_be_transcoded_is_refused_for_good(tmp_path: Path) ->
         transcoded_file(tmp_path / "gone.dcm", EXPLICIT)
 
 
+def test_a_file_that_is_there_and_cannot_be_read_now_is_not_refused(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        transcoded_file(tmp_path, EXPLICIT)
+
+
 def test_a_value_too_long_for_its_vr_is_kept_as_un() -> None:
     long = element(0x00104000, b"LT", b"x" * 70000, EXPLICIT_ENCODING)
     assert b"UN" == long[4:6]
