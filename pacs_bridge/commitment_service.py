@@ -5,7 +5,7 @@ whatever happens to this process.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address, ip_network
@@ -40,8 +40,8 @@ class Surroundings:
     """What storage commitment needs of pieces that are made after it.
 
     ``event_report``: send one over an association of the listener, False where that is not open any more. ``declare``:
-    tell the arrival which images a series has. ``wake``: let the worker look for jobs. ``associations``: by a caller's AE
-    title and address, the one over which it asked last.
+    tell the arrival which images a series has. ``wake``: let the worker look for jobs. ``associations``: by AE title
+    and address, the one over which a caller asked last.
     """
 
     event_report: Callable[[str, EventReport], bool] = lambda association, report: False
@@ -133,17 +133,17 @@ class CommitmentService:
 
     def _asked(self, request: ServiceRequest) -> None:
         mode = commitment_for(self.settings, request.calling_ae, request.address)
-        if mode == "off":
-            raise Refused(NOT_AUTHORISED, 'commitment is "off" for it: give its [[caller]] commitment "own" or "relay"')
         asked, at = read_request(request), self.now()
         held = self.commitments.held([each.sop_instance_uid for each in asked.references])
+        if mode == "off":  # what it lists is evidence of what it sends, all the same
+            self._declare(asked, held, at)
+            raise Refused(NOT_AUTHORISED, 'commitment is "off" for it: give its [[caller]] commitment "own" or "relay"')
         asking = Asking(caller=request.calling_ae, address=request.address, association=request.association, mode=mode)
         self.surroundings.associations[request.calling_ae, request.address] = request.association
         with self.database.transaction():
             self._follow_up(self.commitments.accept(asking, asked, at=at), at)
         _log.info("commitment_requested", caller=request.calling_ae, mode=mode, instances=len(asked.references))
-        for expected in self._declared(asked, held, at):
-            self.surroundings.declare(expected)
+        self._declare(asked, held, at)
         self.surroundings.wake()
 
     def _follow_up(self, number: int, at: datetime) -> None:
@@ -159,10 +159,9 @@ class CommitmentService:
         for earlier in self.commitments.unreported_of(request.asking):
             self.queue.hurry(report_key(earlier), now=at)
 
-    def _declared(
-        self, asked: CommitmentRequest, held: Mapping[str, Held], at: datetime
-    ) -> Sequence[ExpectedInstances]:
-        return declared_series(asked, held, arriving(asked, held), at=at)
+    def _declare(self, asked: CommitmentRequest, held: Mapping[str, Held], at: datetime) -> None:
+        for expected in declared_series(asked, held, arriving(asked, held), at=at):
+            self.surroundings.declare(expected)
 
     # ---- N-EVENT-REPORT ---------------------------------------------------------------------------------------------
 

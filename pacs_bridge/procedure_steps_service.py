@@ -58,9 +58,13 @@ class ProcedureSteps:
 
     def step(self, sop_instance_uid: str) -> ProcedureStep | None:
         """Return a step as it stands; None where there is none of this name."""
-        with self._database.read() as connection:
-            row = connection.execute(self._sql["step"], {"sop_instance_uid": sop_instance_uid}).fetchone()
+        row = self._found(sop_instance_uid)
         return None if row is None else _read_back(json.loads(row["said"]))
+
+    def _found(self, sop_instance_uid: str) -> sqlite3.Row | None:
+        with self._database.read() as connection:
+            found = connection.execute(self._sql["step"], {"sop_instance_uid": sop_instance_uid}).fetchone()
+        return found if isinstance(found, sqlite3.Row) else None
 
     def _followed(self, request: ServiceRequest) -> ServiceAnswer:
         if request.kind == "n_create":
@@ -82,9 +86,14 @@ class ProcedureSteps:
         return ServiceAnswer(status=StepAnswer.SUCCESS, sop_instance_uid=name)
 
     def _set(self, request: ServiceRequest) -> ServiceAnswer:
-        before = self.step(request.sop_instance_uid)
-        if before is None:
+        row = self._found(request.sop_instance_uid)
+        if row is None:
             raise StepRefused(StepAnswer.UNKNOWN_INSTANCE, "there is no step of this SOP Instance UID")
+        if row["calling_ae"] != request.calling_ae:
+            raise StepRefused(
+                StepAnswer.NOT_AUTHORISED, "the step was created under another AE title: set it under that"
+            )
+        before = _read_back(json.loads(row["said"]))
         after = changed(before, attributes_of(request.dataset, request.transfer_syntax))
         # The lists first: when we end between the two, the scanner's next try tells them again, which does no harm.
         for each in lists_of(after, self._now()):

@@ -5,7 +5,7 @@ on conflict do nothing
 returning sop_instance_uid
 
 -- name: step
-select said from procedure_steps where sop_instance_uid = :sop_instance_uid
+select said, calling_ae from procedure_steps where sop_instance_uid = :sop_instance_uid
 
 -- name: change
 update procedure_steps set status = :status, said = :said, changed_at = :at where sop_instance_uid = :sop_instance_uid

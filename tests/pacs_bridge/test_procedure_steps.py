@@ -4,6 +4,7 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -286,6 +287,13 @@ def test_a_step_is_created_once_and_completed_once(steps: ProcedureSteps) -> Non
 def test_a_step_nobody_created_is_unknown(steps: ProcedureSteps) -> None:
     assert 0x0112 == steps(request("n_set", ended())).status
     assert steps.step("1.2.7") is None
+
+
+def test_a_step_is_changed_by_its_creator_only(steps: ProcedureSteps) -> None:
+    steps(request("n_create", begun()))
+    assert 0x0124 == steps(replace(request("n_set", ended()), calling_ae="CT02")).status
+    assert steps.step("1.2.7") == created(begun())
+    assert 0 == steps(request("n_set", ended())).status
 
 
 def test_a_step_without_a_name_is_given_one(steps: ProcedureSteps) -> None:

@@ -33,6 +33,14 @@ def test_a_caller_whose_commitment_is_off_is_refused_at_once(make_house: MakeHou
     assert ([], []) == (house.told, house.desk.queue.jobs())
 
 
+def test_what_a_refused_caller_lists_is_evidence_of_its_series_all_the_same(make_house: MakeHouse) -> None:
+    house = make_house(caller("off"))
+    assert NOT_AUTHORISED == house.ask(*house.receive(1, 2), ct(3))
+    (expected,) = house.declared
+    assert {ct(n).sop_instance_uid for n in (1, 2, 3)} == expected.sop_instance_uids
+    assert 0 == rows(house, "commitment_requests")
+
+
 def test_without_callers_or_a_destination_that_commits_nothing_is_promised(make_house: MakeHouse) -> None:
     assert NOT_AUTHORISED == make_house().ask(ct(1))
 
