@@ -123,7 +123,7 @@ def check_port(settings: Settings, key: PortKey = "port") -> Check:
     else:
         return Check(name=_PORTS[key], level="ok", detail=f"{host}:{port} is free")
     if problem == _taken(key) and serves_on(settings.state_dir, port):
-        return Check(name=_PORTS[key], level="ok", detail="the service is running")
+        return Check(name=_PORTS[key], level="ok", detail=f"{host}:{port} is where the service listens")
     return Check(name=_PORTS[key], level="fail", detail=f"{host}:{port} {problem[0]}", remedy=problem[1])
 
 

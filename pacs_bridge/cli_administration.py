@@ -95,6 +95,10 @@ def _print_verdict(verdict: "Verdict") -> None:
         print_table("files", ("what", "study_key", "file", "detail"), rows)
     said = "Nothing is missing or damaged" if verdict.intact else "NOT everything is as it was kept"
     typer.echo(f"{said}: {verdict.files} file(s), {verdict.size_bytes / 1e6:.1f} MB read.")
+    if not verdict.intact:
+        typer.echo(
+            "Take each missing or damaged file from a backup (its path is its name there); then verify its study again."
+        )
 
 
 @retention.command("run")
@@ -120,8 +124,10 @@ def run_retention(
                 done = Removal(database, settings.state_dir, auditor=auditor).run(settings.retention, now=now)
     if as_json:
         print_json(_retention_json(done, dry_run=dry_run))
-    else:
-        _print_removal(done, "would be removed" if dry_run else "removed")
+        return
+    if not (settings.retention.days or settings.retention.below_free_mb):
+        typer.echo("No rule lets images go: neither retention.days nor retention.below_free_mb is set.")
+    _print_removal(done, "would be removed" if dry_run else "removed")
 
 
 def _retention_json(done: "Outcome", *, dry_run: bool) -> dict[str, Any]:

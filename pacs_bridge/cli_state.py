@@ -75,6 +75,8 @@ def list_conflicts(
         found = look.open_conflicts(settings.database, settings.state_dir)
     if as_json:
         print_json(look.as_json(found))
+    elif not found:
+        typer.echo("No conflict is open.")
     else:
         print_table("conflicts", look.columns(identifiers=identifiers), look.as_rows(found, identifiers=identifiers))
 
@@ -95,13 +97,17 @@ def accept_conflict(
 ) -> None:
     """Accept a conflict as it stands, or with --keep other take the other content: then the study is analysed again.
 
-    What was held because of two patients is delivered.
+    What waited because of two patients is delivered.
     """
     from pacs_bridge.beside_service import operator, trail_of
     from pacs_bridge.conflicts import accept
 
     settings = settings_from(config, overrides)
     with told_apart(), trail_of(settings.state_dir, settings.listener.ae_title) as auditor:
-        key = accept(settings, conflict, keep=keep.value, now=datetime.now(UTC), auditor=auditor, person=operator())
+        done = accept(settings, conflict, keep=keep.value, now=datetime.now(UTC), auditor=auditor, person=operator())
     again = "; its study is analysed again" if keep is Keep.OTHER else ""
-    typer.echo(f"Conflict {conflict} of study {key} is accepted{again}.")
+    typer.echo(f"Conflict {conflict} of study {done.study_key} is accepted{again}.")
+    if done.let_go:
+        typer.echo(f"{done.let_go} delivery(ies) that waited for it go on.")
+    if done.still_open:
+        typer.echo(f"{done.still_open} conflict(s) of this study are still open: see `ctriage conflicts list`.")

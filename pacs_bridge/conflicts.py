@@ -97,6 +97,15 @@ class OpenConflict:
     other: Side
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What a decision has brought: how many deliveries go on, and how many conflicts of the study are still open."""
+
+    study_key: str
+    let_go: int
+    still_open: int
+
+
 def open_conflicts(database: Path, state_dir: Path) -> list[OpenConflict]:
     """Read the open conflicts, and of two contents in what they differ. Raises NoState."""
     with looked_at(database) as connection:
@@ -112,8 +121,8 @@ def accept(
     now: datetime,
     auditor: Auditor = unheard,
     person: Party | None = None,
-) -> str:
-    """Close a conflict and let go what it held back; returns the study key.
+) -> Accepted:
+    """Close a conflict and let go what it held back.
 
     ``other`` makes the other content of an instance the current one: its study is analysed again, and the content is
     passed on as if it were new. Once no second patient stands against the study, its deliveries go on: those that
@@ -128,11 +137,12 @@ def accept(
         connection.execute(close, {"id": conflict_id, "accepted_at": now.isoformat()})
         if keep == "other":
             _choose_other(settings, database, row, now)
-        _release(connection, SqliteQueue(database), row["study_instance_uid"], now)
+        let_go = _release(connection, SqliteQueue(database), row["study_instance_uid"], now)
+        others = len(_open_of(connection, row["study_instance_uid"]))
     share = StudyShare(study_instance_uid=row["study_instance_uid"], study_key=row["study_key"])
     if person is not None:
         auditor(conflict_accepted(person, share, what=f"{row['kind']}: {keep}", at=now))
-    return str(row["study_key"])
+    return Accepted(study_key=row["study_key"], let_go=let_go, still_open=others)
 
 
 def retry(database: Path, key: str | None, *, now: datetime) -> Sequence[str]:
@@ -193,15 +203,23 @@ def _analyse_again(
     queue.submit(request, now=now)
 
 
-def _release(connection: sqlite3.Connection, queue: SqliteQueue, study: str, now: datetime) -> None:
+def _release(connection: sqlite3.Connection, queue: SqliteQueue, study: str, now: datetime) -> int:
     """Let go what was held back because of a second patient, once none stands against the study any more."""
+    if any(conflict["kind"] == "patient" for conflict in _open_of(connection, study)):
+        return 0
+    waiting = [
+        job
+        for job in queue.jobs((Status.HELD, Status.READY, Status.BURIED))
+        if job.payload.get("study_instance_uid") == study and job.reason == HELD_BACK
+    ]
+    for job in waiting:
+        _let_go(queue, job, now)
+    return len(waiting)
+
+
+def _open_of(connection: sqlite3.Connection, study: str) -> list[sqlite3.Row]:
     still_open = statements("pacs_bridge", "sql/archive.sql")["open_conflicts"]
-    conflicts = connection.execute(still_open, {"study_instance_uid": study}).fetchall()
-    if any(conflict["kind"] == "patient" for conflict in conflicts):
-        return
-    for job in queue.jobs((Status.HELD, Status.READY, Status.BURIED)):
-        if job.payload.get("study_instance_uid") == study and job.reason == HELD_BACK:
-            _let_go(queue, job, now)
+    return connection.execute(still_open, {"study_instance_uid": study}).fetchall()
 
 
 def _let_go(queue: SqliteQueue, job: Job, now: datetime) -> None:
@@ -314,7 +332,8 @@ def as_rows(conflicts: Sequence[OpenConflict], *, identifiers: bool) -> list[tup
 
 
 def _told(side: Side) -> tuple[object, ...]:
-    return ", ".join(side.callers), (side.first_at or "-")[:19], side.images
+    at = f"{side.first_at[:10]} {side.first_at[11:16]}Z" if side.first_at else "-"
+    return ", ".join(side.callers) or "-", at, side.images
 
 
 def _patient(side: Side) -> str:

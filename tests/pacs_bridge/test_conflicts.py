@@ -237,6 +237,21 @@ def test_the_commands_show_and_decide(house: House) -> None:
     assert (0, True) == (done.exit_code, "analysed again" in done.stdout)
     again = CliRunner().invoke(app, ["conflicts", "accept", str(told["id"]), *where])
     assert (1, "") == (again.exit_code, again.stdout)
+    assert "No conflict is open.\n" == CliRunner().invoke(app, ["conflicts", "list", *where]).stdout
+
+
+def test_the_command_says_what_goes_on_and_what_is_still_to_be_decided(house: House) -> None:
+    house.receive(1)
+    house.receive(2, **SECOND_PATIENT)
+    send_other_content(house)
+    house.complete(1, 2)
+    house.triage()
+    where = ["--set", f"state_dir={house.desk.settings.state_dir}"]
+    by_kind = {each.kind: each.id for each in found(house)}
+    first = CliRunner().invoke(app, ["conflicts", "accept", str(by_kind["content"]), *where]).stdout
+    assert (True, False) == ("1 conflict(s) of this study are still open" in first, "go on" in first)
+    then = CliRunner().invoke(app, ["conflicts", "accept", str(by_kind["patient"]), *where]).stdout
+    assert (False, True) == ("still open" in then, "delivery(ies) that waited for it go on" in then)
 
 
 def test_a_database_of_another_version_is_no_traceback(house: House) -> None:
@@ -290,6 +305,7 @@ def test_rules_of_retention_are_run_and_tried_by_hand(house: House) -> None:
     house.desk.archive.set_study_state(STUDY, "kept")
     settings: Settings = house.desk.settings
     where = ["--set", f"state_dir={settings.state_dir}", "--set", "retention.days=30"]
+    assert "No rule lets images go" in CliRunner().invoke(app, ["retention", "run", "--dry-run", *where[:2]]).stdout
     tried = json.loads(CliRunner().invoke(app, ["retention", "run", "--dry-run", "--json", *where]).stdout)
     assert (True, 4) == (tried["dry_run"], tried["removed"][0]["images"])
     assert 4 == house.desk.archive.extent(STUDY).images
