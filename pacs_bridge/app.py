@@ -107,7 +107,7 @@ def serve(settings: Settings, *, on_ready: Callable[[], object], stop: threading
             "ready", port=service.listener.port, tls_port=service.listener.tls_port, ae_title=settings.listener.ae_title
         )
         on_ready()
-        _tick_until(stop, service.tick, (loop, removing))
+        _tick_until(stop, service.tick, (loop, removing, service.listener.failed))
         _log.info("stopping")
 
 

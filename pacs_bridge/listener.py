@@ -6,7 +6,9 @@ Negotiation, release and abort are pynetdicom's; a data set is taken as it came,
 import multiprocessing
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,9 +26,14 @@ from pacs_bridge.settings import Tls
 READY_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 10.0
 REPORT_WITHIN_S: Final = 30.0
+PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 10.0
+STEADY_S: Final = 60.0
+"""A receiver process that has lived so long does not count as one that cannot start."""
 BACKLOG: Final = 128
 PRELOAD: Final = "pacs_bridge.receiving.process"
 """What receiver processes import; the server that they are forked from may have it already."""
+DOES_NOT_STAY: Final = "a receiver process ended again and again"
 _log = structlog.get_logger()
 
 
@@ -34,7 +41,8 @@ _log = structlog.get_logger()
 class ListenerOptions:
     """Where to listen: in clear on ``port`` (None: nowhere), over TLS on ``tls_port``; 0 is any free port.
 
-    ``processes``: how many receiver processes share the ports; 0: this process receives itself.
+    ``processes``: how many receiver processes share the ports; 0: this process receives itself. ``most_deaths``: how
+    often in a row one is replaced that ends soon after its start.
     """
 
     receiver: ReceiverOptions
@@ -43,6 +51,7 @@ class ListenerOptions:
     tls_port: int | None = None
     tls: Tls = field(default_factory=Tls)
     processes: int = 0
+    most_deaths: int = 8
 
 
 class Listener:
@@ -56,6 +65,8 @@ class Listener:
         self._sockets: list[tuple[socket.socket, bool]] = []
         self._receiver: Receiver | None = None
         self._children: list[_Child] = []
+        self.failed: Future[None] = Future()
+        """Done, with what went wrong, where it cannot go on receiving: the service is to end."""
 
     @property
     def port(self) -> int | None:
@@ -81,7 +92,7 @@ class Listener:
                     child.wait_until_ready()
             else:
                 self._receiver = Receiver(options.receiver, self._files, self._desk)
-                self._receiver.start(contexts)
+                self._receiver.start(contexts, on_ended=lambda: self._fail("nothing accepts connections any more"))
         except BaseException:
             self.stop()
             raise
@@ -111,7 +122,12 @@ class Listener:
             sockets=self._sockets,
             tls=options.tls,
         )
-        return _Child(plan, self._desk)
+        return _Child(plan, self._desk, self._fail, most_deaths=options.most_deaths)
+
+    def _fail(self, why: str) -> None:
+        _log.error("receiving_failed", reason=why, remedy="the service ends, to be started anew")
+        with suppress(InvalidStateError):
+            self.failed.set_exception(OSError(why))
 
     def _bound(self, *, speaks_tls: bool) -> int | None:
         return next((int(each.getsockname()[1]) for each, tls in self._sockets if tls is speaks_tls), None)
@@ -120,12 +136,17 @@ class Listener:
 class _Child:
     """A receiver process, replaced when it dies; the associations that it had are broken off."""
 
-    def __init__(self, plan: Plan, desk: ReceptionDesk) -> None:
+    def __init__(self, plan: Plan, desk: ReceptionDesk, fail: Callable[[str], None], *, most_deaths: int) -> None:
         self._plan = plan
+        self._most_deaths = most_deaths
         self._desk = desk
+        self._fail = fail
         self._visits: set[str] = set()
         self._ready = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._changing = threading.Lock()
+        self._deaths = 0
+        self._began_at = 0.0
         self._told = ThreadPoolExecutor(4, thread_name_prefix="front-desk")
         self._start()
 
@@ -133,6 +154,8 @@ class _Child:
         """Raise OSError where it does not come up."""
         if not self._ready.wait(READY_WITHIN_S):
             raise OSError(f"a receiver process did not start within {READY_WITHIN_S:.0f} s")
+        if self._deaths > self._most_deaths:
+            raise OSError(DOES_NOT_STAY)
 
     def event_report(self, association: str, report: EventReport) -> bool:
         """See Listener."""
@@ -145,7 +168,8 @@ class _Child:
 
     def stop(self) -> None:
         """Let it abort what is open, and wait for its end."""
-        self._stopping = True
+        with self._changing:
+            self._stopping.set()  # from now on, none is started
         with suppress(LinkGone, TimeoutError):
             self._link.ask("stop", None, within_s=STOP_WITHIN_S)
         self._process.join(STOP_WITHIN_S)
@@ -156,10 +180,13 @@ class _Child:
         self._told.shutdown()
 
     def _start(self) -> None:
+        """Start a process. Raises OSError or EOFError where the system, or the server of processes, does not let us."""
+        self._began_at = time.monotonic()
         context = multiprocessing.get_context("forkserver")
         ours, its = multiprocessing.Pipe()
-        self._process = context.Process(target=run, args=(its, self._plan), name="receiver", daemon=True)
-        self._process.start()
+        process = context.Process(target=run, args=(its, self._plan), name="receiver", daemon=True)
+        process.start()
+        self._process = process
         its.close()
         self._link = Link(ours, self._handle, on_gone=self._gone)
 
@@ -200,13 +227,32 @@ class _Child:
         return None
 
     def _gone(self) -> None:
-        """End the visits of a process that has gone, and start another in its place."""
+        """End the visits of a process that has gone, or is not to be heard any more, and start another instead."""
+        self._process.kill()
+        self._process.join()
         visits, self._visits = self._visits, set()
         for association in visits:
-            self._desk.closed(association, "its receiver died")
-        if not self._stopping:
-            _log.error("receiver_died", remedy="it is replaced; its senders send again")
-            self._start()
+            self._tell("closed", (association, "its receiver died"), lambda _answer: None)
+        while not self._stopping.is_set() and not self._replaced():
+            pass
+
+    def _replaced(self) -> bool:
+        """Start another process after a pause, if it is worth it; say whether that is the end of it."""
+        self._deaths = 1 if time.monotonic() - self._began_at > STEADY_S else self._deaths + 1
+        if self._deaths > self._most_deaths:
+            self._fail(DOES_NOT_STAY)
+            self._ready.set()
+            return True
+        _log.error("receiver_died", remedy="it is replaced; its senders send again", times=self._deaths)
+        self._stopping.wait(min(PAUSE_S * 2 ** (self._deaths - 1), LONGEST_PAUSE_S))
+        with self._changing:
+            if self._stopping.is_set():
+                return True
+            try:
+                self._start()
+            except (OSError, EOFError):
+                return False
+        return True
 
 
 def _listening(host: str, port: int) -> socket.socket:

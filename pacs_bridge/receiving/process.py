@@ -4,12 +4,15 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from pacs_bridge import logs
 from pacs_bridge.archive_files import ArchiveFiles
@@ -20,6 +23,8 @@ from pacs_bridge.services import ServiceAnswer, ServiceRequest
 from pacs_bridge.settings import Tls
 from pacs_bridge.store_status import StoreStatus
 from pacs_bridge.tls import server_context
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,7 @@ def run(connection: Connection, plan: Plan) -> None:
         signal.signal(each, signal.SIG_IGN)  # the driver ends us
     os.umask(0o077)
     logs.configure(level="WARNING")
+    threading.excepthook = thread_ended
     stopping = threading.Event()
     receiver: Receiver
 
@@ -96,11 +102,19 @@ def run(connection: Connection, plan: Plan) -> None:
     link = Link(connection, handle, on_gone=lambda: os._exit(1))
     files = ArchiveFiles(plan.folder, floor_bytes=plan.floor_bytes)
     receiver = Receiver(plan.options, files, LinkedDesk(link))
-    receiver.start(secured(plan.sockets, plan.tls))
+    # One that does not accept any more is of no use; the driver replaces a process that has ended.
+    receiver.start(secured(plan.sockets, plan.tls), on_ended=lambda: os._exit(1))
     link.ask("ready", None)
     stopping.wait()
     receiver.stop()
     link.ask("stopped", None)
+
+
+def thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Say in one line what ended a thread: pynetdicom's end so over peers that break the protocol's rules."""
+    last = traceback.extract_tb(ended.exc_traceback)[-1:]
+    where = "".join(f"{Path(each.filename).name}:{each.lineno}" for each in last)
+    _log.warning("thread_ended", by=ended.exc_type.__name__, where=where)
 
 
 def secured(sockets: Sequence[tuple[socket.socket, bool]], tls: Tls) -> list[tuple[socket.socket, Any]]:

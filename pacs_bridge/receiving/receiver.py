@@ -3,10 +3,11 @@
 import socket
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from ipaddress import IPv6Address, ip_address
 from socketserver import BaseServer
@@ -25,6 +26,7 @@ from pacs_bridge.receiving.desk import Asked, FrontDesk, Refusal
 from pacs_bridge.receiving.reporting import WholeMessages
 from pacs_bridge.receiving.sink import Reception
 from pacs_bridge.receiving.storing_socket import Bounds, StoringSocket
+from pacs_bridge.receiving.strangers import Strangers, StrangersAllowed
 from pacs_bridge.services import EventReport, ServiceAnswer, ServiceKind, ServiceRequest
 from pacs_bridge.tls import TlsRefused, handshake
 
@@ -32,6 +34,8 @@ NOT_KNOWN: Final = Refusal(1, 1, 3)
 """Rejected permanently, by the service user: calling AE title not recognized."""
 PROCESSING_FAILURE: Final = 0x0110
 ACCEPT_LOOK_S: Final = 0.05
+EXHAUSTED_S: Final = 0.2
+TOO_MANY_STRANGERS: Final = "too many are connected without having asked for an association"
 BROKEN_OFF: Final = "the connection broke off"
 _log = structlog.get_logger()
 
@@ -48,6 +52,7 @@ class ReceiverOptions:
     maximum_instance_bytes: int
     services: tuple[str, ...] = ()
     acse_timeout_s: float = 30.0
+    strangers: StrangersAllowed = field(default_factory=StrangersAllowed)
 
 
 class Receiver:
@@ -61,20 +66,26 @@ class Receiver:
         self._servers: list[tuple[_Server, threading.Thread]] = []
         self._associations: dict[str, Any] = {}
 
-    def start(self, sockets: Sequence[tuple[socket.socket, ssl.SSLContext | None]]) -> None:
-        """Accept on each of these sockets."""
+    def start(
+        self,
+        sockets: Sequence[tuple[socket.socket, ssl.SSLContext | None]],
+        *,
+        on_ended: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Accept on each of these sockets; ``on_ended`` is called where that ends before `stop`."""
         # Process-wide in pynetdicom: every storage class and syntax is taken; its own loggers stay out of the way.
         _config.UNRESTRICTED_STORAGE_SERVICE = True
         _config.LOG_HANDLER_LEVEL = "none"
         for listening, context in sockets:
             server = _Server(self, listening, context)
-            thread = threading.Thread(target=server.serve_forever, args=(ACCEPT_LOOK_S,), name="accept", daemon=True)
+            thread = threading.Thread(target=_accept, args=(server, on_ended), name="accept", daemon=True)
             thread.start()
             self._servers.append((server, thread))
 
     def stop(self) -> None:
         """Stop accepting, abort what is open, and wait for it to end."""
         for server, thread in self._servers:
+            server.is_stopping = True
             BaseServer.shutdown(server)
             thread.join()
         for server, _ in self._servers:
@@ -121,6 +132,11 @@ class Receiver:
             (evt.EVT_N_SET, self._n_set),
         ]
 
+    @property
+    def strangers_allowed(self) -> StrangersAllowed:
+        """Return how many may be connected without an association."""
+        return self._options.strangers
+
     def storing_socket(self, association: Any, raw: socket.socket) -> StoringSocket:
         """Put the socket of an association under our care."""
         return StoringSocket(association, raw, self._options.bounds, self._reception)
@@ -141,6 +157,7 @@ class Receiver:
         finally:
             if refusal is None:
                 self._associations[association.ctriage_name] = association
+                association._server.strangers.leave(association.ctriage_peer)
             else:
                 association.acse.send_reject(*refusal)
                 association.kill()  # waits until the answer has left
@@ -163,6 +180,7 @@ class Receiver:
     def _disconnected(self, event: Any) -> None:
         """Give the file descriptor back: pynetdicom does not where its `shutdown` fails because the peer was faster."""
         association = event.assoc
+        association._server.strangers.leave(association.ctriage_peer)
         with suppress(OSError):
             association.ctriage_socket.close()
         if not hasattr(association, "ctriage_name"):
@@ -248,6 +266,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is 
 
     def __init__(self, receiver: Receiver, listening: socket.socket, context: ssl.SSLContext | None) -> None:
         self.receiver = receiver
+        self.strangers = Strangers(receiver.strangers_allowed)
+        self.is_stopping = False
         self._listening = listening
         self._tls = context
         entity = receiver.entity()
@@ -274,12 +294,29 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is 
 
     def service_actions(self) -> None:
         super().service_actions()
-        self.receiver.close_the_dead()
+        try:
+            self.receiver.close_the_dead()
+        except Exception:  # noqa: BLE001 - the edge: whatever the front desk cannot note, others want to be let in
+            _log.exception("front_desk_failed", what="closed")
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        accepted, address = self.socket.accept()
+        try:
+            accepted, address = self.socket.accept()
+        except (BlockingIOError, ConnectionError):
+            raise  # another process was faster, or the peer has gone
+        except OSError:
+            time.sleep(EXHAUSTED_S)  # no descriptor is left: who waits would have us ask again at once
+            raise
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return accepted, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Let a connection in, unless too many ask for nothing."""
+        if self.strangers.enter(client_address):
+            return True
+        if self.strangers.is_to_be_told():
+            self.receiver.turned_away(client_address[0], TOO_MANY_STRANGERS)
+        return False
 
     def secured(self, accepted: socket.socket) -> socket.socket:
         """Shake hands where TLS is to be spoken, on the connection's own thread and within a time limit."""
@@ -287,6 +324,15 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is 
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing on standard error: what was wrong has been told."""
+        self.strangers.leave(client_address)
+
+
+def _accept(server: _Server, on_ended: Callable[[], object]) -> None:
+    try:
+        server.serve_forever(ACCEPT_LOOK_S)
+    finally:
+        if not server.is_stopping:
+            on_ended()
 
 
 class _Handler(RequestHandler):  # type: ignore[misc] # pynetdicom is not typed for us
@@ -298,6 +344,7 @@ class _Handler(RequestHandler):  # type: ignore[misc] # pynetdicom is not typed 
         try:
             self.request = self.server.secured(self.request)
         except TlsRefused as refused:
+            self.server.strangers.leave(self.client_address)
             self.server.receiver.turned_away(self.client_address[0], str(refused))
             return
         super().handle()
@@ -308,7 +355,7 @@ class _Handler(RequestHandler):  # type: ignore[misc] # pynetdicom is not typed 
         association.dul.socket = None
         association.dul.event_queue.get_nowait()  # the plain socket's "connected", which ours says again
         association.dimse = WholeMessages(association)
-        association.ctriage_socket = plain.socket
+        association.ctriage_socket, association.ctriage_peer = plain.socket, self.client_address
         association.ctriage_storing = self.server.receiver.storing_socket(association, plain.socket)
         association.set_socket(association.ctriage_storing)
         return association

@@ -1,11 +1,16 @@
 """Receiver processes: several on one port, replaced when one dies, gone with the driver."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import structlog
+import trustme
 from pynetdicom import AE, build_context
 
+from pacs_bridge.settings import Tls
 from pacs_bridge.transport import SOCKET_HANDLERS
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -56,6 +61,34 @@ def test_a_receiver_that_dies_is_replaced_and_its_senders_send_again(
     wait_until(sent_again, deadline_s=40.0)
     assert 3 == len(bridge.archive.instances_of("1.2.3", "1.2.3.4"))
     first.abort()
+
+
+def test_a_receiver_that_cannot_start_is_not_replaced_for_ever(bridge: Any, listen: Any, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    for content, name in ((issued.cert_chain_pems[0], "cert"), (issued.private_key_pem, "key")):
+        content.write_to_path(tmp_path / name)
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    tls = Tls(certificate=tmp_path / "cert", private_key=tmp_path / "key", authorities=tmp_path / "ca")
+    listener = listen(bridge, options={"processes": 1, "tls_port": 0, "tls": tls, "most_deaths": 2})
+    assert not listener.failed.done()
+    (tmp_path / "key").write_text("no key any more")
+    with structlog.testing.capture_logs() as logs:
+        (receiver,) = receivers()
+        receiver.kill()
+        with pytest.raises(OSError, match="again and again"):
+            listener.failed.result(60)
+    assert ["receiver_died", "receiver_died", "receiving_failed"] == [each["event"] for each in logs]
+
+
+def test_a_receiver_that_hangs_is_ended_before_another_takes_its_place(bridge: Any, listen: Any) -> None:
+    listener = listen(bridge, options={"processes": 1})
+    (hanging,) = receivers()
+    hanging.suspend()
+    (child,) = listener._children
+    threading.Thread(target=child._link.close).start()
+    hanging.wait(20)
+    assert not hanging.is_running() or hanging.status() == psutil.STATUS_ZOMBIE
 
 
 def test_the_limit_of_associations_holds_over_all_processes(bridge: Any, listen: Any, wait_until: Any) -> None:
