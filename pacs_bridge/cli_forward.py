@@ -42,7 +42,7 @@ def reconcile(  # noqa: PLR0913 -- options of the command line
     overrides: Set = None,
     as_json: AsJson = False,  # noqa: FBT002 -- a flag of the command line
 ) -> None:
-    """Compare what was passed on to a destination with what it holds, and send again what is missing."""
+    """Compare what was passed on to a destination with what it holds; with --resend send again what is missing."""
     from pacs_bridge.forward_reconcile import compare, send_again
 
     settings = settings_from(config, overrides)
@@ -124,3 +124,7 @@ def _print(compared: "Sequence[Compared]", again: int, to: str, *, as_json: bool
     typer.echo(f"{to} holds {sent - missing} of {sent} image(s) that it was sent.")
     if again:
         typer.echo(f"{again} image(s) will be sent again.")
+    elif missing:
+        typer.echo("--resend sends again what is missing.")
+    elif not sent:
+        typer.echo("None of what is passed on to it has been sent so far: see `ctriage status`.")
