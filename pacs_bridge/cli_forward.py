@@ -67,6 +67,27 @@ def retry(to: To, study: Study = None, config: Config = None, overrides: Set = N
     typer.echo(f"{images} image(s) will be sent to {to} again.")
 
 
+@forward.command("drop")
+def drop(
+    to: Annotated[str, typer.Argument(metavar="NAME", help="A destination that the settings do not name any more.")],
+    config: Config = None,
+    overrides: Set = None,
+) -> None:
+    """Give up what waits for a destination that was taken out of the settings, images and results.
+
+    Until then it waits for the name to come back, and keeps its studies from being removed.
+    """
+    from pacs_bridge.destinations import RESULTS
+    from pacs_bridge.forward_dropped import drop as give_up
+
+    settings = settings_from(config, overrides)
+    if to in (RESULTS, *(each.name for each in settings.destination)):
+        raise typer.BadParameter(f"the settings name {to}: take it out of them and restart the service first")
+    with told_apart():
+        dropped = give_up(settings.database, to)
+    typer.echo(f"{dropped.images} image(s) and {dropped.jobs} job(s) that waited for {to} are given up.")
+
+
 def _destination(settings: "Settings", name: str) -> "Destination":
     from pacs_bridge.destinations import destinations_of
     from pacs_bridge.settings import SettingsError

@@ -74,6 +74,14 @@ where destination = :destination
   )))
 returning study_instance_uid
 
+-- name: give_up
+delete from forwards where destination = :destination and state <> 'sent' returning instance_id
+
+-- name: jobs_to
+select key from jobs
+where kind in (select value from json_each(:kinds)) and status in ('ready', 'held', 'buried')
+order by key
+
 -- name: sent_studies
 select distinct study_instance_uid from forwards where destination = :destination and state = 'sent'
 order by study_instance_uid
