@@ -94,11 +94,16 @@ class House:
 
     def serve(self, kind: ServiceKind, type_id: int, dataset: bytes, **overrides: Any) -> int:
         """Send any request to the service; returns the status that its sender hears."""
-        named: dict[str, Any] = {"calling_ae": "CT01", "address": "127.0.0.1", "association": "A", **overrides}
+        named: dict[str, Any] = {
+            "calling_ae": "CT01",
+            "address": "127.0.0.1",
+            "association": "A",
+            "sop_instance_uid": PUSH_MODEL_INSTANCE,
+            **overrides,
+        }
         request = ServiceRequest(
             kind=kind,
             sop_class_uid=PUSH_MODEL,
-            sop_instance_uid=PUSH_MODEL_INSTANCE,
             type_id=type_id,
             dataset=dataset,
             transfer_syntax=IMPLICIT,
