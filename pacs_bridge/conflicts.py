@@ -36,6 +36,7 @@ from scheduler.sqlite_queue import SqliteQueue
 Keep = Literal["kept", "other"]
 TRANSFER_SYNTAX: Final = "transfer syntax"
 UNREADABLE: Final = "one of the contents cannot be read: see `ctriage verify`"
+GONE: Final = "one of the contents is no longer in the archive"
 MOST_SHOWN: Final = 12
 
 
@@ -285,7 +286,7 @@ def _differences(connection: sqlite3.Connection, row: sqlite3.Row, archive: Path
     """Name the attributes in which two contents differ, by comparing the files."""
     kept, other = (_content(connection, row, row[side]) for side in ("kept", "other"))
     if kept is None or other is None:
-        return (UNREADABLE,)
+        return (GONE,)
     try:
         first, second = (_values_of(archive / each["path"]) for each in (kept, other))
     except (OSError, CannotUnderstand):

@@ -9,7 +9,16 @@ from typer.testing import CliRunner
 
 from pacs_bridge.audit import AuditEvent, Party
 from pacs_bridge.cli import app
-from pacs_bridge.conflicts import UNREADABLE, NothingToChoose, OpenConflict, accept, as_json, as_rows, open_conflicts
+from pacs_bridge.conflicts import (
+    GONE,
+    UNREADABLE,
+    NothingToChoose,
+    OpenConflict,
+    accept,
+    as_json,
+    as_rows,
+    open_conflicts,
+)
 from pacs_bridge.errors import UnknownConflict
 from pacs_bridge.handlers import TRIAGE
 from pacs_bridge.removal import Removal
@@ -208,7 +217,7 @@ def test_a_content_that_is_no_longer_there_cannot_be_chosen_and_the_conflict_sta
     where = ["--set", f"state_dir={house.desk.settings.state_dir}"]
     done = CliRunner().invoke(app, ["conflicts", "accept", str(conflict.id), "--keep", "other", *where])
     assert (1, True) == (done.exit_code, "no longer in the archive" in done.stderr)
-    assert [conflict.id] == [each.id for each in found(house)]
+    assert (conflict.id, (GONE,)) == (only(house).id, only(house).differs)
     assert 4 == len(house.desk.archive.instances_of(STUDY, f"{STUDY}.1"))
 
 
