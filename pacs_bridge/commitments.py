@@ -6,10 +6,10 @@ Writing joins an open transaction. A promise outlives all: retention asks `is_pr
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from sqlite3 import Row
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pacs_bridge.commitment import (
     DUPLICATE_TRANSACTION,
@@ -23,6 +23,11 @@ from scheduler.database import Database, migrate, statements
 
 Mode = Literal["own", "relay"]
 RequestState = Literal["open", "decided", "reported"]
+
+KEPT_FOR: Final = timedelta(days=30)
+"""How long a request or a transaction that has ended is known; a report or the same request after that is a new one."""
+_ENDED: Final = ("ended_commitments", "unasked_commitments")
+_FORGET: Final = ("forget_peer_references", "forget_transactions", "forget_peer_commitment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +111,7 @@ class Commitments:
         """
         who = {"caller": asking.caller, "address": asking.address, "association": asking.association}
         with self._database.transaction() as connection:
+            self._forget(before=at - KEPT_FOR)
             known = connection.execute(
                 self._sql["transactions_of"], {**who, "transaction_uid": request.transaction_uid}
             ).fetchall()
@@ -269,6 +275,7 @@ class Commitments:
         """Note an N-ACTION before it is sent: its report may come at any time from then on."""
         row = {"id": commitment.id, "transaction_uid": transaction_uid, "asked_at": at.isoformat()}
         with self._database.transaction() as connection:
+            self._forget(before=at - KEPT_FOR)
             connection.execute(self._sql["add_transaction"], row)
 
     def end(self, transaction_uid: str) -> None:
@@ -310,6 +317,15 @@ class Commitments:
                 ],
             )
             self.end(report.transaction_uid)
+
+    def _forget(self, *, before: datetime) -> None:
+        """Forget what was asked before that instant and has ended, some of it at a time: promises alone stay."""
+        long_ago = {"before": before.isoformat()}
+        with self._database.transaction() as connection:
+            ended = [{"id": row["id"]} for name in _ENDED for row in self._rows(name, **long_ago)]
+            for statement in _FORGET:
+                connection.executemany(self._sql[statement], ended)
+            connection.execute(self._sql["forget_requests"], long_ago)
 
     def _rows(self, statement: str, **values: Any) -> list[Row]:
         with self._database.read() as connection:

@@ -129,3 +129,38 @@ where f.destination = :destination and f.state = 'pending'
 -- name: passed_on_to
 select i.sop_instance_uid, f.destination from forwards f join instances i on i.id = f.instance_id
 where i.is_current = 1 and i.sop_instance_uid in (select value from json_each(:uids))
+
+-- name: ended_commitments
+-- Asked of peers long ago, and nobody waits for what they say: neither a job nor a caller.
+select distinct t.commitment_id as id from peer_transactions t
+join peer_commitments p on p.id = t.commitment_id
+left join commitment_requests r on r.id = p.request_id
+where t.asked_at < :before and coalesce(r.state, 'reported') = 'reported'
+  and not exists (select 1 from peer_transactions n where n.commitment_id = t.commitment_id and n.asked_at >= :before)
+  and not exists (select 1 from jobs j where j.key = p.job and j.status not in ('done', 'cancelled'))
+limit 1000
+
+-- name: forget_peer_references
+delete from peer_commitment_references where commitment_id = :id
+
+-- name: forget_transactions
+delete from peer_transactions where commitment_id = :id
+
+-- name: forget_peer_commitment
+delete from peer_commitments where id = :id
+
+-- name: unasked_commitments
+-- Those of requests that are to be forgotten, whose peer was never asked.
+select p.id from peer_commitments p join commitment_requests r on r.id = p.request_id
+where r.state = 'reported' and r.asked_at < :before
+  and not exists (select 1 from peer_transactions t where t.commitment_id = p.id)
+  and not exists (select 1 from jobs j where j.key = p.job and j.status not in ('done', 'cancelled'))
+limit 1000
+
+-- name: forget_requests
+-- What was promised stays.
+delete from commitment_requests where id in (
+  select id from commitment_requests r where state = 'reported' and asked_at < :before
+    and not exists (select 1 from peer_commitments p where p.request_id = r.id)
+  limit 1000
+)
