@@ -142,9 +142,9 @@ class ReceptionDesk:
         """Enter an instance in the next round; ``done`` hears how it went."""
 
         def entered(answer: Answer) -> None:
-            done(answer)
             if answer.status is StoreStatus.SUCCESS:
                 self._note(entry)
+            done(answer)  # who hears it may release at once, and then all must have been noted
 
         self._intake.enter_later(entry, entered)
 
@@ -158,13 +158,15 @@ class ReceptionDesk:
             visit = self._visits.pop(association, None)
         if visit is None:
             return
-        if problem:
-            asked = visit.asked
-            _log.warning("association_broken_off", caller=asked.calling_ae, address=asked.address, reason=problem)
-            self._intake.aborted(association)
-        else:
-            self._intake.released(association)
-        self._tell(visit, problem)
+        try:
+            if problem:
+                asked = visit.asked
+                _log.warning("association_broken_off", caller=asked.calling_ae, address=asked.address, reason=problem)
+                self._intake.aborted(association)
+            else:
+                self._intake.released(association)
+        finally:
+            self._tell(visit, problem)  # a full disk may keep the end of a series from being noted, not what came
 
     def serve(self, request: ServiceRequest) -> ServiceAnswer:
         """See FrontDesk."""
