@@ -3,8 +3,10 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
+MOST_ROUNDS: Final = 4
+"""A round serves whoever came with us; the second, who came meanwhile. More are for whom nobody waits."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -24,12 +26,27 @@ class GroupCommit(Generic[T, R]):
     def add(self, item: T, done: Callable[[R], None]) -> None:
         """Hand an item in; ``done`` is called with its outcome, on this thread or another."""
         self._waiting.append((item, done))
+        if not self._served(MOST_ROUNDS):
+            # This thread has other things to do, such as reading what its own receiver asks.
+            threading.Thread(target=self._serve_all, name="group-commit").start()
+
+    def _serve_all(self) -> None:
+        while not self._served(MOST_ROUNDS):
+            pass
+
+    def _served(self, most_rounds: int) -> bool:
+        """Commit for those who wait, unless another thread does; say whether nobody is left to whom we owe a round."""
         # Whoever holds the lock looks again after letting go of it, so nothing is left lying.
         while self._waiting and self._committing.acquire(blocking=False):
+            if not most_rounds:
+                self._committing.release()
+                return False
+            most_rounds -= 1
             try:
                 self._round()
             finally:
                 self._committing.release()
+        return True
 
     def _round(self) -> None:
         gathered = [self._waiting.popleft() for _ in range(len(self._waiting))]
