@@ -1,7 +1,7 @@
 """What does an association negotiate? The one table that the listener takes and the conformance statement tells."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,9 @@ STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+_STANDARD: Final = "1.2.840.10008.1.2"
+_NO_DATA_SET: Final = "1.2.840.10008.1.2.6."
+"""Retired encodings as e-mail and as XML (PS3.6, A-1): no elements follow one another in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ def supported_contexts(services: Collection[str]) -> tuple[SupportedContext, ...
 def is_storage(sop_class_uid: str) -> bool:
     """Say whether instances of this class are taken: any storage class, any private one, and any not known yet.
 
-    Whichever transfer syntax is proposed first is accepted with it, for nothing is decoded on the way in. Objects of no
+    One transfer syntax of those proposed is accepted with it (`syntax_of_choice`). Objects of no
     patient (hanging protocols, implant templates, palettes) and DICOMDIRs are no images of a study, and are refused.
     """
     from pydicom.uid import UID
@@ -62,6 +65,16 @@ def is_storage(sop_class_uid: str) -> bool:
     uid = UID(sop_class_uid)
     known = hasattr(sop_class, uid.keyword) if uid.keyword else False
     return uid.is_private or not known or uid in storage_classes()
+
+
+def syntax_of_choice(proposed: Sequence[str]) -> str:
+    """Choose of the transfer syntaxes that are proposed for storage: the first of the standard's, else the first.
+
+    No pixel is decoded on the way in, so any that writes elements as the standard does will do. A private one may do
+    otherwise (GE's 1.2.840.113619.5.2 mixes byte orders), and a sender that proposes it has a standard one as well.
+    """
+    standard = (uid for uid in proposed if uid.startswith(_STANDARD) and not uid.startswith(_NO_DATA_SET))
+    return next(standard, proposed[0])
 
 
 def class_name(uid: str) -> str:

@@ -21,7 +21,7 @@ from pynetdicom.dsutils import decode
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pacs_bridge.archive_files import ArchiveFiles
-from pacs_bridge.negotiation import supported_contexts
+from pacs_bridge.negotiation import supported_contexts, syntax_of_choice
 from pacs_bridge.receiving.desk import Asked, FrontDesk, Refusal
 from pacs_bridge.receiving.reporting import WholeMessages
 from pacs_bridge.receiving.sink import Reception
@@ -156,6 +156,7 @@ class Receiver:
             refusal = self._desk.opened(_asked(association))
         finally:
             if refusal is None:
+                _propose_our_choice(association)
                 self._associations[association.ctriage_name] = association
                 association._server.strangers.leave(association.ctriage_peer)
             else:
@@ -366,6 +367,14 @@ def plain_address(address: str) -> str:
     parsed = ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return str(mapped or parsed)
+
+
+def _propose_our_choice(association: Any) -> None:
+    """Put the transfer syntax that we want first: pynetdicom accepts the first for storage."""
+    for context in association.requestor.primitive.presentation_context_definition_list:
+        if context.transfer_syntax:
+            choice = syntax_of_choice(context.transfer_syntax)
+            context.transfer_syntax = [choice, *(each for each in context.transfer_syntax if each != choice)]
 
 
 def _asked(association: Any) -> Asked:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
 from pynetdicom import AE, build_context
 
 from pacs_bridge.listener import Listener
@@ -18,6 +19,7 @@ from pacs_bridge.negotiation import (
     services_of,
     storage_classes,
     supported_contexts,
+    syntax_of_choice,
 )
 from pacs_bridge.reception import listener_options
 from pacs_bridge.settings import Caller, Commitment, Destination, Settings
@@ -48,10 +50,23 @@ def test_every_class_that_is_taken_for_storage_is_accepted_and_no_other(bridge: 
     assert {uid for uid, _ in proposals if is_storage(uid)} == taken
 
 
-def test_storage_is_accepted_in_whichever_transfer_syntax_comes_first(bridge: Any, listen: Any) -> None:
+def test_storage_is_accepted_in_whichever_standard_transfer_syntax_comes_first(bridge: Any, listen: Any) -> None:
     ct_image = "1.2.840.10008.5.1.4.1.1.2"
-    proposals = [(ct_image, (syntax, IMPLICIT)) for syntax in SYNTAXES]
-    assert [(ct_image, syntax) for syntax in SYNTAXES] == list(accepted(listen(bridge).port, proposals))
+    syntaxes = [uid for uid in SYNTAXES if not uid.startswith("1.2.840.10008.1.2.6.") and not UID(uid).is_private]
+    proposals = [(ct_image, (syntax, IMPLICIT)) for syntax in syntaxes]
+    assert [(ct_image, syntax) for syntax in syntaxes] == list(accepted(listen(bridge).port, proposals))
+
+
+def test_a_private_transfer_syntax_is_accepted_only_where_no_standard_one_is_proposed(bridge: Any, listen: Any) -> None:
+    ct_image, private = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.113619.5.2"
+    proposals = [(ct_image, (private, IMPLICIT)), (ct_image, (private,)), (ct_image, (IMPLICIT, private))]
+    taken = [syntax for _, syntax in accepted(listen(bridge).port, proposals)]
+    assert [IMPLICIT, private, IMPLICIT] == taken
+
+
+def test_a_syntax_that_is_no_data_set_is_the_last_choice() -> None:
+    assert IMPLICIT == syntax_of_choice(["1.2.840.10008.1.2.6.2", "1.2.3.4", IMPLICIT])
+    assert "1.2.840.10008.1.2.4.999" == syntax_of_choice(["1.2.3.4", "1.2.840.10008.1.2.4.999", IMPLICIT])
 
 
 def test_verification_is_accepted_in_the_syntaxes_of_the_table_and_in_no_other(bridge: Any, listen: Any) -> None:
