@@ -347,8 +347,9 @@ def _answers(sop_class: str) -> Iterator[Block]:
     if sop_class == STORAGE_COMMITMENT:
         yield (
             "N-ACTION type 1 is supported. N-EVENT-REPORT of type 1 tells that all instances are committed to, of type "
-            "2 which are not, each with its reason. Commitment `relay` succeeds when a destination has committed to "
-            "the same instances; `own` promises that this archive keeps them, and retention never removes them."
+            "2 which are not, each with its reason. Commitment `relay` succeeds when each destination that commits and "
+            "that the instance is forwarded to has committed to it (all that commit, where it is forwarded to none); "
+            "`own` promises that this archive keeps it, and retention never removes it."
         )
         yield _statuses("Failure reasons (0008,1197)", COMMITMENT_REASONS)
 
