@@ -5,9 +5,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import Final
-
-POLL_ERRORS: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class PeerGone(OSError):
