@@ -31,10 +31,14 @@ def associated(listener: Any) -> Any:
     )
 
 
-def receivers() -> list[psutil.Process]:
-    """Return our children that accept: those with a link to us and a listening socket."""
+def receivers(listener: Any) -> list[psutil.Process]:
+    """Return our children that accept on the listener's port."""
     children = psutil.Process().children(recursive=True)
-    return [each for each in children if any(c.status == "LISTEN" for c in each.net_connections("tcp"))]
+    return [
+        each
+        for each in children
+        if any(c.status == "LISTEN" and c.laddr.port == listener.port for c in each.net_connections("tcp"))
+    ]
 
 
 def test_a_receiver_that_dies_is_replaced_and_its_senders_send_again(
@@ -43,7 +47,7 @@ def test_a_receiver_that_dies_is_replaced_and_its_senders_send_again(
     listener = listen(bridge, options={"processes": 2})
     first = associated(listener)
     assert first.send_c_store(make_slice(1)).Status == 0
-    killed = receivers()
+    killed = receivers(listener)
     assert 2 == len(killed)
     for each in killed:
         each.kill()
@@ -74,7 +78,7 @@ def test_a_receiver_that_cannot_start_is_not_replaced_for_ever(bridge: Any, list
     assert not listener.failed.done()
     (tmp_path / "key").write_text("no key any more")
     with structlog.testing.capture_logs() as logs:
-        (receiver,) = receivers()
+        (receiver,) = receivers(listener)
         receiver.kill()
         with pytest.raises(OSError, match="again and again"):
             listener.failed.result(60)
@@ -83,7 +87,7 @@ def test_a_receiver_that_cannot_start_is_not_replaced_for_ever(bridge: Any, list
 
 def test_a_receiver_that_hangs_is_ended_before_another_takes_its_place(bridge: Any, listen: Any) -> None:
     listener = listen(bridge, options={"processes": 1})
-    (hanging,) = receivers()
+    (hanging,) = receivers(listener)
     hanging.suspend()
     (child,) = listener._children
     threading.Thread(target=child._link.close).start()
@@ -107,6 +111,6 @@ def test_the_limit_of_associations_holds_over_all_processes(bridge: Any, listen:
 
 def test_none_is_left_when_the_listener_stops(bridge: Any, listen: Any) -> None:
     listener = listen(bridge, options={"processes": 2})
-    processes = receivers()
+    processes = receivers(listener)
     listener.stop()
     assert [] == [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
