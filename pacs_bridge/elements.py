@@ -4,6 +4,7 @@ One pass over the top-level elements, by lengths alone: nothing recurses, nothin
 What comes before the pixels must be whole, and so must the pixels; what follows them is nobody's business here.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ IMPLICIT_VR: Final = "1.2.840.10008.1.2"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
+MAX_TOP_LEVEL: Final = 100_000
+"""Elements before the pixels; there are some 5,000 standard ones."""
 MAX_STEPS: Final = 1_000_000
 """Of sequences without a stated length; an Enhanced CT of 4,000 frames has half as many, a second's walk."""
 MAX_INFLATED_BYTES: Final = 2**30
@@ -150,7 +153,9 @@ class _Walk:
         places: dict[int, Place] = {}
         position, last, ascending, plain, length = start, -1, True, True, len(self._bytes)
         unpack, short_form, explicit = self._explicit.unpack_from, _SHORT_FORM, not self._implicit
-        while position < length:
+        for count in itertools.count():
+            if position >= length or count > MAX_TOP_LEVEL:
+                break
             # Most are of an explicit VR whose length has two bytes; they are read in place, for the loop is hot.
             if explicit:
                 group, number, vr, size = unpack(self._bytes, position)

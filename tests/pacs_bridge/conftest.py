@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pynetdicom import _config
 
 from pacs_bridge.archive import Archive
 from pacs_bridge.arrival import Instruction, Limits
@@ -93,6 +94,12 @@ class Bridge:
 
 MakeBridge = Callable[..., Bridge]
 Listen = Callable[..., Listener]
+
+
+@pytest.fixture(autouse=True)
+def pynetdicom_as_it_comes() -> None:
+    """Undo what a listener of an earlier test has set for the whole process: peers of tests choose what they take."""
+    _config.UNRESTRICTED_STORAGE_SERVICE = False
 
 
 @pytest.fixture

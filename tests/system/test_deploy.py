@@ -82,6 +82,7 @@ mount --bind "$1" "$1" && mount -o remount,bind,ro / && shift && exec "$@"
 """As ProtectSystem=strict has it: everything is read-only but one folder (and what is a file system of its own)."""
 
 
+@pytest.mark.timeout(420)
 def test_the_service_runs_without_rights_on_a_read_only_system_and_tells_that_it_is_ready(tmp_path: Path) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("only root can give its rights away, and make the system read-only for one process")
@@ -90,7 +91,7 @@ def test_the_service_runs_without_rights_on_a_read_only_system_and_tells_that_it
     port = free_port()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(120)
+        supervisor.settimeout(270)  # its kernels are compiled anew, for the cache of this user is not to be read
         environment = {
             **os.environ,
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
