@@ -163,7 +163,8 @@ def test_accepting_the_last_conflict_releases_what_it_held_back(service: Service
     service.receive(BLEED, patient="P2", instance="2")
     service.queue.hold(f"deliver:pacs/{BLEED}", HELD_BACK)
     (conflict,) = read_status(service.path)["conflicts"]
-    assert service.key(BLEED) == accept(Settings(state_dir=service.path.parent), conflict["id"], now=NOW)
+    accepted = accept(Settings(state_dir=service.path.parent), conflict["id"], now=NOW)
+    assert (service.key(BLEED), 1, 0) == (accepted.study_key, accepted.let_go, accepted.still_open)
     assert Status.READY is service.queue.job(f"deliver:pacs/{BLEED}").status
     assert [] == read_status(service.path)["conflicts"]
 
