@@ -449,7 +449,10 @@ def _annexes(settings: Settings) -> Section:
             Section(title="Coded Terminology and Templates", blocks=[codes]),
             Section(title="Grayscale Image Consistency", blocks=["Not supported: nothing is displayed."]),
             Section(title="Standard Extended, Specialized and Private SOP Classes", blocks=["None are created."]),
-            Section(title="Private Transfer Syntaxes", blocks=["None are used; received ones are kept as they are."]),
+            Section(
+                title="Private Transfer Syntaxes",
+                blocks=["None are used; one is accepted for storage only where no standard one is proposed with it."],
+            ),
         ],
     )
 

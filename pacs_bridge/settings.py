@@ -215,7 +215,7 @@ class Caller(_Table):
     tls: bool = Field(default=False, description="true or false: let it in over TLS only")
     commitment: Commitment | None = Field(
         default=None,
-        description='"off", "relay" (what a destination has committed to) or "own" (kept here for good); '
+        description='"off", "relay" (what all that are to keep it have committed to) or "own" (kept here for good); '
         "not set: relay where a destination offers it, else off",
     )
 

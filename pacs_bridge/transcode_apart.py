@@ -18,7 +18,7 @@ from scheduler.executors import Processes
 
 LIMIT_S: Final = 300.0
 MOST_MEMORY_BYTES: Final = 2 * 2**30
-"""What a child may take: 1.5 GiB for an object of 500 MiB, compressed or not (measured), with copies under way."""
+"""What a child may take: 1.7 GiB for an object of 500 MiB, compressed or not (measured), with copies under way."""
 
 Work = Callable[[Path, str], bytes]
 """(Part-10 file, transfer syntax) -> its data set in that; runs in the child, so it is a function of a module."""
