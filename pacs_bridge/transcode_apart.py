@@ -5,7 +5,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -81,15 +81,16 @@ class Transcoder:
 
     def _problem(self, path: Path, transfer_syntax: str, made: Path) -> BaseException | None:
         future = self._submitted(path, transfer_syntax, made)
-        if not wait([future], self._limit_s).done:
-            with self._state:
-                self._kill()
-            wait([future])
-            return TimeoutError()
         try:
-            return future.exception()
+            return future.exception(self._limit_s)  # and not wait(): that never hears of a cancelled one
         except CancelledError as cancelled:
             return cancelled
+        except TimeoutError as overrun:
+            with self._state:
+                self._kill()
+            with suppress(CancelledError):
+                future.exception()
+            return overrun
 
     def _submitted(self, path: Path, transfer_syntax: str, made: Path) -> Future[None]:
         with self._state:

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,30 +84,37 @@ mount --bind "$1" "$1" && mount -o remount,bind,ro / && shift && exec "$@"
 """As ProtectSystem=strict has it: everything is read-only but one folder (and what is a file system of its own)."""
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return a folder whose name leaves room for sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="ct-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.timeout(420)
-def test_the_service_runs_without_rights_on_a_read_only_system_and_tells_that_it_is_ready(tmp_path: Path) -> None:
+def test_the_service_runs_without_rights_on_a_read_only_system_and_tells_that_it_is_ready(short_path: Path) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("only root can give its rights away, and make the system read-only for one process")
     for name in ("state", "cache", "tmp"):
-        (tmp_path / name).mkdir()
+        (short_path / name).mkdir()
     port = free_port()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
-        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.bind(str(short_path / "notify"))
         supervisor.settimeout(270)  # its kernels are compiled anew, for the cache of this user is not to be read
         environment = {
             **os.environ,
-            "NOTIFY_SOCKET": str(tmp_path / "notify"),
-            "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-            "TMPDIR": str(tmp_path / "tmp"),
-            "CTRIAGE_STATE_DIR": str(tmp_path / "state"),
+            "NOTIFY_SOCKET": str(short_path / "notify"),
+            "NUMBA_CACHE_DIR": str(short_path / "cache"),
+            "TMPDIR": str(short_path / "tmp"),
+            "CTRIAGE_STATE_DIR": str(short_path / "state"),
             "CTRIAGE_LISTENER__PORT": str(port),
             "HOME": "/nonexistent",
         }
-        alone = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", ALONE, "sh", str(tmp_path)]
+        alone = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", ALONE, "sh", str(short_path)]
         rights = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
         command = [*alone, *rights, sys.executable, "-m", "pacs_bridge", "serve"]
         with (
-            (tmp_path / "log").open("w") as log,
+            (short_path / "log").open("w") as log,
             subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as service,
         ):
             try:
@@ -114,4 +123,4 @@ def test_the_service_runs_without_rights_on_a_read_only_system_and_tells_that_it
             finally:
                 service.send_signal(signal.SIGTERM)
                 ended = service.wait(60)
-    assert (b"READY=1", None, 0) == (told, answered, ended), (tmp_path / "log").read_text()
+    assert (b"READY=1", None, 0) == (told, answered, ended), (short_path / "log").read_text()
