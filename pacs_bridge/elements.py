@@ -21,8 +21,8 @@ MAX_DEPTH: Final = 64
 """Deeper nesting than this is an attack or an accident: the deepest standard object (SR) stays below 20."""
 MAX_TOP_LEVEL: Final = 100_000
 """Elements before the pixels; there are some 5,000 standard ones."""
-MAX_STEPS: Final = 1_000_000
-"""Of sequences without a stated length; an Enhanced CT of 4,000 frames has half as many, a second's walk."""
+MAX_STEPS: Final = 500_000
+"""Of sequences without a stated length: an Enhanced CT of 4,000 frames has half as many; so many take a second."""
 MAX_INFLATED_BYTES: Final = 2**30
 ALWAYS_INFLATED_BYTES: Final = 2**27
 MAX_INFLATION: Final = 20
@@ -126,8 +126,7 @@ def _most_inflated(deflated_bytes: int) -> int:
     return min(MAX_INFLATED_BYTES, max(ALWAYS_INFLATED_BYTES, MAX_INFLATION * deflated_bytes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     tag: int
     start: int
     length: int
