@@ -13,6 +13,8 @@ from pacs_bridge.elements import BIG_ENDIAN, Elements, elements_of
 from pacs_bridge.errors import CannotUnderstand
 from pipeline.select import belongs_to_ct
 
+LONGEST_TEXT_BYTES: Final = 1024
+"""No text of the index may be longer (PS3.5, 6.2: 64 characters, a name three times as many); the rest is cut off."""
 Triple = tuple[float, float, float]
 
 
@@ -151,7 +153,8 @@ def _encodings(raw: Mapping[int, bytes]) -> list[str]:
         return ["latin_1"]
 
 
-def _text(value: bytes, encodings: list[str]) -> str:
+def _text(whole: bytes, encodings: list[str]) -> str:
+    value = whole[:LONGEST_TEXT_BYTES]
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii").strip("\0 ")
     try:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -155,3 +156,8 @@ def test_a_files_header_is_what_pydicom_reads(make_slice: MakeSlice, encode: Enc
     assert back == written
     assert back.file_meta.SourceApplicationEntityTitle == "SENDER"
     assert len(header) == read_file(path).offset
+
+
+def test_a_text_far_longer_than_the_standard_allows_is_cut(make_slice: Any, encode: Any) -> None:
+    facts = read_facts(encode(make_slice(StudyDescription="x" * 60_000)), "1.2.840.10008.1.2.1")
+    assert "x" * 1024 == facts.study_description
