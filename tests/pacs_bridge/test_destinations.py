@@ -91,10 +91,8 @@ def test_a_destination_keeps_its_own_limits(tmp_path: Path) -> None:
 
 
 def test_no_more_bytes_leave_than_the_line_may_carry_and_values_arrive_as_the_peer_takes_them(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_data: Path, tmp_path: Path
 ) -> None:
-    # A listener of ours in this process, in a test before, has let every syntax be taken.
-    monkeypatch.setattr("pynetdicom._config.UNRESTRICTED_STORAGE_SERVICE", False)
     files = sorted((shared_data / "head_ge_tilted").glob("*.dcm"))[:4]
     took: list[tuple[str, int]] = []
 
